@@ -1,0 +1,139 @@
+"""The bundle: everything a server needs and nothing else; data only, nothing pickled.
+
+    bundles/<name>/manifest.json   what is here, with the SHA-256 of every file but the policy
+                   policy.json     temperatures and thresholds, replaceable on their own
+                   segment_2.onnx  one runnable piece per kept exit
+                   parity.json     the proof that the export decides like the trained network
+                   sweep.json      accuracy, cost and exit shares per threshold, on the tune split
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from exitkit.atomic import sha256, write_text
+from exitkit.errors import BundleError
+from exitkit.images import ImageSpec
+
+SCHEMA = "1.0"
+MANIFEST, POLICY, PARITY, SWEEP = "manifest.json", "policy.json", "parity.json", "sweep.json"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One runnable piece: from the exit before (or the images) to this exit.
+
+    Attributes:
+        exit: the exit's number.
+        file: ONNX file; inputs and outputs are named "hidden" -> "logits", "hidden_out" (the
+            deepest has no "hidden_out"); the first axis is the batch and is dynamic.
+        input_shape: (D, h, w) of the input, the images' for the first.
+        macs: multiply-adds per image of this segment alone.
+        engine: TensorRT engine file, or "" where none was built.
+    """
+
+    exit: int
+    file: str
+    input_shape: tuple[int, int, int]
+    macs: int
+    engine: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle holds.
+
+    Attributes:
+        name: of the run it came from.
+        network: digest of the trained weights; the policy carries it too.
+        arch, method: how the network was made.
+        classes: labels, in the order of the logits.
+        image: what the network wants to see.
+        segments: shallow to deep.
+        plain_macs: multiply-adds per image of the same network without exits.
+        files: file name -> SHA-256, of every file but manifest and policy.
+        origin: versions, run, commit, target of engines: for people, nothing reads it.
+    """
+
+    name: str
+    network: str
+    arch: str
+    method: str
+    classes: tuple[str, ...]
+    image: ImageSpec
+    segments: tuple[Segment, ...]
+    plain_macs: int
+    files: dict[str, str]
+    origin: dict[str, Any]  # Any: whatever JSON can hold
+    schema: str = SCHEMA
+
+    @property
+    def exits(self) -> tuple[int, ...]:
+        """The numbers of the kept exits, shallow to deep."""
+        return tuple(segment.exit for segment in self.segments)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest with the digests of the files that lie in `folder` now."""
+    files = {
+        path.name: sha256(path)
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.name not in (MANIFEST, POLICY) and not path.name.startswith(".")
+    }
+    table = dataclasses.asdict(dataclasses.replace(manifest, files=files))
+    write_text(folder / MANIFEST, json.dumps(table, indent=2) + "\n")
+
+
+def read_manifest(folder: Path, verify: bool = True) -> Manifest:
+    """Read a bundle's manifest; check its schema and, unless told not to, every file's digest.
+
+    Raises:
+        BundleError: no bundle there, another schema, a file missing, truncated or edited.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        schema = str(table["schema"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(str(folder), f"no bundle ({error})", "run exitkit export") from error
+    if schema.split(".")[0] != SCHEMA.split(".")[0]:
+        raise BundleError(
+            str(folder), f"schema {schema}, this exitkit reads {SCHEMA}", "export it again"
+        )
+    try:
+        manifest = Manifest(
+            **{
+                **table,
+                "classes": tuple(table["classes"]),
+                "image": ImageSpec(**{k: _tuple(v) for k, v in table["image"].items()}),
+                "segments": tuple(
+                    Segment(**{k: _tuple(v) for k, v in row.items()}) for row in table["segments"]
+                ),
+            }
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(str(path), f"was edited ({error})", "export it again") from error
+    if verify:
+        _verify(Path(folder), manifest)
+    return manifest
+
+
+def _verify(folder: Path, manifest: Manifest) -> None:
+    for name, digest in manifest.files.items():
+        if "/" in name or name in ("", ".", ".."):
+            raise BundleError(str(folder), f"lists a file outside itself ({name!r})", "export again")
+        path = folder / name
+        if not path.is_file():
+            raise BundleError(str(path), "is missing from the bundle", "export it again")
+        if sha256(path) != digest:
+            raise BundleError(str(path), "is truncated or was edited", "export it again")
+    for segment in manifest.segments:
+        for name in (segment.file, segment.engine):
+            if name and name not in manifest.files:
+                raise BundleError(str(folder), f"does not list {name}", "export it again")
+
+
+def _tuple(value: Any) -> Any:  # Any: a JSON value
+    return tuple(value) if isinstance(value, list) else value

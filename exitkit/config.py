@@ -1,0 +1,122 @@
+"""The settings of a training run: each is spelled once, here; the options of the command line,
+recipes and `--set` are made from these fields.
+"""
+
+import dataclasses
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from exitkit import names
+from exitkit.errors import ConfigError, unknown
+
+
+def _setting(default: Any, text: str, flag: bool = False) -> Any:  # Any: a dataclass field
+    """Describe one setting; `flag` gives it an option of its own beside `--set`."""
+    return field(default=default, metadata={"help": text, "flag": flag})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What one training run is told. A setting left at None takes the data set's default."""
+
+    method: str = _setting("mate", "objective, or a sum such as 'pskd+byot(last=1.9)'", flag=True)
+    arch: str = _setting("mobilenetv2", "network (exitkit models)", flag=True)
+    data: str = _setting("digits", "digits, cifar10, cifar100, or a folder with train/ and test/", flag=True)
+    epochs: int | None = _setting(None, "passes over the training images", flag=True)
+    width: float = _setting(1.0, "multiplier of every layer's channels", flag=True)
+    heads: str = _setting("light", "kind of the exits' heads", flag=True)
+    batch_size: int | None = _setting(None, "images per step", flag=True)
+    lr: float | None = _setting(None, "learning rate at the start of the schedule", flag=True)
+    image_size: int | None = _setting(None, "pixels per side that the network sees", flag=True)
+    seed: int = _setting(0, "of initialisation, order and augmentation", flag=True)
+    device: str = _setting("auto", "auto (a GPU if there is one), cpu, cuda or cuda:N", flag=True)
+    precision: str = _setting("auto", "auto (measures both), float32 or bf16", flag=True)
+    paper_protocol: bool = _setting(
+        False, "as the papers do: pick the best epoch on the TEST set, schedules in epochs", flag=True
+    )
+    momentum: float = _setting(0.9, "of SGD")
+    nesterov: bool = _setting(False, "whether SGD looks ahead")
+    weight_decay: float = _setting(5e-4, "of SGD")
+    schedule: str | None = _setting(None, "of the learning rate: cosine or step")
+    milestones: tuple[float, ...] = _setting(
+        (0.375, 0.65, 0.9), "shares of the run at which the step schedule multiplies by gamma"
+    )
+    gamma: float = _setting(0.1, "factor of the step schedule")
+    warmup: float = _setting(0.05, "share of the run in which the learning rate rises linearly")
+    tune_share: float | None = _setting(None, "share of the training images held out as tune split")
+    augment: bool = _setting(True, "whether training images are shifted, flipped or rotated")
+    cache_mb: int = _setting(2048, "decoded image folders up to this many megabytes live in memory")
+    workers: int = _setting(2, "worker processes that decode larger folders")
+    threads: int | None = _setting(None, "processor threads of torch")
+
+    def __post_init__(self) -> None:
+        if self.arch not in names.NETWORKS:
+            raise unknown("network", self.arch, names.NETWORKS)
+        if self.heads not in names.HEADS:
+            raise unknown("kind of heads", self.heads, names.HEADS)
+        if self.precision not in ("auto", "float32", "bf16"):
+            raise unknown("precision", self.precision, ("auto", "float32", "bf16"))
+        if self.schedule not in (None, "cosine", "step"):
+            raise unknown("schedule", self.schedule, ("cosine", "step"))
+        for name in ("epochs", "batch_size", "image_size", "threads", "lr", "width"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ConfigError(f"{name} {value}", "is not above zero", "give a larger number")
+        for name in ("warmup", "tune_share"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ConfigError(f"{name} {value}", "is no share below 1", "give 0 to 0.99")
+
+
+def parse(settings: dict[str, Any], where: str) -> TrainConfig:
+    """Make a config from names and values; strings are read as the field's type.
+
+    Raises:
+        ConfigError: a name that is no setting, or a value of another type; `where` says whose.
+    """
+    hints = typing.get_type_hints(TrainConfig)
+    for name in settings:
+        if name not in hints:
+            raise unknown(f"setting (in {where})", name, hints)
+    return TrainConfig(**{k: _convert(k, v, hints[k], where) for k, v in settings.items()})
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Read a flat TOML recipe into names and values, to be given to `parse`."""
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"recipe {path}", f"cannot be read ({error})", "give a flat TOML file") from error
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings as JSON can hold them; `parse` takes them back."""
+    return dataclasses.asdict(config)
+
+
+def _convert(name: str, value: Any, hint: Any, where: str) -> Any:
+    kinds = typing.get_args(hint) if typing.get_origin(hint) is types.UnionType else (hint,)
+    if value is None and type(None) in kinds:
+        return None
+    kind = next(k for k in kinds if k is not type(None))
+    try:
+        if typing.get_origin(kind) is tuple:
+            parts = value.split(",") if isinstance(value, str) else value
+            return tuple(float(part) for part in parts)
+        if kind is bool:
+            if isinstance(value, str):
+                return {"true": True, "false": False}[value.lower()]
+            if not isinstance(value, bool):
+                raise ValueError(value)
+            return value
+        if kind is int and isinstance(value, float) and value != int(value):
+            raise ValueError(value)
+        return kind(value)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{name}={value!r} (in {where})", "has another type", f"give a {kind}"
+        ) from error

@@ -1,0 +1,97 @@
+"""One tree of errors. Every message says what was asked, what was found and what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class ExitkitError(Exception):
+    """Root of all errors that exitkit raises on purpose.
+
+    Args:
+        asked: what was wanted, in the words of whoever wanted it.
+        found: what stood there instead.
+        do: the next step for the reader.
+    """
+
+    exit_code = 1
+
+    def __init__(self, asked: str, found: str, do: str) -> None:
+        super().__init__(f"{asked}: {found}; {do}")
+        self.asked, self.found, self.do = asked, found, do
+
+
+class ConfigError(ExitkitError):
+    """The request cannot be met as it was put: unknown names, contradicting options."""
+
+    exit_code = 2
+
+
+class DataError(ExitkitError):
+    """A data set or an image file is not what was promised."""
+
+    exit_code = 2
+
+
+class BundleError(ExitkitError):
+    """A bundle is damaged, edited, of another schema, or not there."""
+
+    exit_code = 2
+
+
+class CheckpointError(ExitkitError):
+    """A run cannot be resumed or read."""
+
+    exit_code = 2
+
+
+class TrainingError(ExitkitError):
+    """Training went wrong: the loss is not a number, a term has no gradient."""
+
+
+class ExportError(ExitkitError):
+    """A network could not be written in the form that was asked for."""
+
+
+class ParityError(ExportError):
+    """The exported network decides differently from the trained one."""
+
+
+class EngineError(ExitkitError):
+    """A segment or a runtime failed."""
+
+
+class RequestError(ExitkitError):
+    """A request to the server that cannot be answered; `status` is its HTTP code."""
+
+    exit_code = 2
+    status = 400
+
+
+class BadImage(RequestError):
+    """The bytes are no image that exitkit takes."""
+
+
+class TooLarge(RequestError):
+    """More bytes or pixels than the limit."""
+
+    status = 413
+
+
+class Overloaded(RequestError):
+    """The queue is full; `retry_after_s` is the wait that its drain rate suggests."""
+
+    status = 429
+
+    def __init__(self, asked: str, found: str, do: str, retry_after_s: float) -> None:
+        super().__init__(asked, found, do)
+        self.retry_after_s = retry_after_s
+
+
+def unknown(kind: str, name: str, choices: Iterable[str]) -> ConfigError:
+    """Make the error for a name that does not exist, with the nearest one and all choices."""
+    known = sorted(choices)
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return ConfigError(
+        f"{kind} {name!r}", f"no such {kind}", f"{hint}choose one of: {', '.join(known)}"
+    )

@@ -1,0 +1,74 @@
+"""A network with exits: `stage` and `head` are the only forward code there is.
+
+Training calls them through `forward`, export and the torch backend call them one by one, so that
+the three cannot drift apart.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from exitkit.records import Exit, Exits
+
+
+class ExitNet(nn.Module):
+    """Stages in a row, and heads that answer from what a stage gives out.
+
+    Args:
+        stages: stage `first` to K, shallow to deep; stage 1 takes images [B, 3, H, W].
+        heads: exit number -> head; the deepest stage must have one. Only these exits exist:
+            a head that nobody asked for is neither built nor run.
+        first: number of the first stage; above 1 the network is a branch that takes the output
+            of stage `first - 1`.
+    """
+
+    def __init__(
+        self, stages: Sequence[nn.Module], heads: Mapping[int, nn.Module], first: int = 1
+    ) -> None:
+        super().__init__()
+        self.first = first
+        self.deepest = first + len(stages) - 1
+        self.exits = tuple(sorted(heads))
+        self.stages = nn.ModuleDict({str(first + i): stage for i, stage in enumerate(stages)})
+        self.heads = nn.ModuleDict({str(k): heads[k] for k in self.exits})
+
+    def stage(self, k: int, hidden: Tensor) -> Tensor:
+        """Run stage `k` on the output of stage `k - 1` (on the images where k is 1)."""
+        output: Tensor = self.stages[str(k)](hidden)
+        return output
+
+    def head(self, k: int, hidden: Tensor) -> Exit:
+        """Answer at exit `k` from the output of stage `k`."""
+        logits, feature, embedding = self.heads[str(k)](hidden)
+        return Exit(k, logits, feature, embedding)
+
+    def forward(self, images: Tensor) -> Exits:
+        """Run every stage and every head that the network has."""
+        hidden, outputs, answers = images, [], []
+        for k in range(self.first, self.deepest + 1):
+            hidden = self.stage(k, hidden)
+            outputs.append(hidden)
+            if k in self.exits:
+                answers.append(self.head(k, hidden))
+        return Exits(tuple(answers), tuple(outputs))
+
+
+class Head(nn.Module):
+    """Map a stage's output to a feature, pool it, classify it.
+
+    Args:
+        body: stage output -> feature [B, D, h, w]; an identity for the network's own end.
+        channels: D.
+        classes: C.
+    """
+
+    def __init__(self, body: nn.Module, channels: int, classes: int) -> None:
+        super().__init__()
+        self.body = body
+        self.classifier = nn.Linear(channels, classes)
+
+    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits [B, C], feature [B, D, h, w] and embedding [B, D]."""
+        feature = self.body(hidden)
+        embedding = feature.mean(dim=(2, 3))
+        return self.classifier(embedding), feature, embedding

@@ -1,0 +1,102 @@
+"""The names that users type, without torch, so that `--help` answers at once.
+
+A guard checks these tables against the code.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Method:
+    """One training objective as the user sees it.
+
+    Attributes:
+        title: one line.
+        source: authors, year, paper.
+        teaches: "all" exits or only the "deepest".
+        options: keyword -> default, as in `byot(last=1.9)`.
+    """
+
+    title: str
+    source: str
+    teaches: str
+    options: dict[str, float | int | str | bool]
+
+
+METHODS: dict[str, Method] = {
+    "ce": Method("labels only, deepest exit", "the control", "deepest", {}),
+    "deep": Method("deep supervision: labels at every exit", "Lee et al. 2015", "all", {}),
+    "byot": Method(
+        "the deepest exit teaches the others: logits and features",
+        "Zhang et al. 2019, Be Your Own Teacher",
+        "all",
+        {"alpha": 0.1, "temperature": 3.0, "hint": 1e-6, "last": 0.9},
+    ),
+    "pskd": Method(
+        "labels softened by the previous epoch's predictions",
+        "Kim et al. 2021, PS-KD",
+        "deepest",
+        {"alpha": 0.8},
+    ),
+    "dsr": Method(
+        "sorted logits of the previous batch",
+        "LightSKD, arXiv 2305.09183",
+        "deepest",
+        {"beta": 1.0, "temperature": 4.0},
+    ),
+    "dlb": Method(
+        "the last mini-batch teaches a second view of itself",
+        "Shen et al. 2022, DLB",
+        "deepest",
+        {"alpha": 0.5, "temperature": 3.0},
+    ),
+    "one": Method(
+        "branches from a stage, a gated ensemble teaches each",
+        "Lan et al. 2018, ONE",
+        "deepest",
+        {"branches": 3, "stage": 2, "temperature": 3.0, "ramp": 0.2667},
+    ),
+    "mate": Method(
+        "attention-weighted ensembles of the exits teach every exit, and learn from them",
+        "MATE, FITEE 25(4) 2024 (our reading)",
+        "all",
+        {"temperature": 3.0, "others": 0.1, "diversity": 0.1, "teachers": 1.0},
+    ),
+    "ffsd": Method(
+        "students, their fusion and a leader that learns from it; the leader is deployed",
+        "FFSD, arXiv 2103.14473",
+        "deepest",
+        {
+            "students": 2,
+            "temperature": 2.0,
+            "diversity": 1e-5,
+            "fusion": 10.0,
+            "self_distillation": 1e3,
+        },
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network as the user sees it: its title and how many exits it has at most."""
+
+    title: str
+    exits: int
+
+
+NETWORKS: dict[str, Network] = {
+    "resnet18": Network("ResNet-18 with the CIFAR stem (3x3, no pooling)", 4),
+    "mobilenetv2": Network("MobileNetV2 with the CIFAR stem (stride 1)", 4),
+}
+
+HEADS: dict[str, str] = {
+    "light": "depthwise-separable downsampling to the deepest map's shape; cheap (default)",
+    "bottle": "the papers' bottleneck chain; depthwise on mobile networks; dear",
+}
+
+DATASETS: dict[str, str] = {
+    "digits": "1,797 handwritten digits of scikit-learn, 32x32, no download (default)",
+    "cifar10": "60,000 images, 10 classes; --download fetches the binary archive",
+    "cifar100": "60,000 images, 100 classes; --download fetches the binary archive",
+}

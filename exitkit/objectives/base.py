@@ -1,0 +1,75 @@
+"""The verbs of a training objective.
+
+A method says what the labels say (`supervise`), what else should be learned (`terms`), which
+extra forward passes it needs (`passes`) and what it must remember (`after_step`). Every verb has
+a default that does nothing, so a method spells only what its paper adds. One cross-entropy
+serves all: the trainer's step computes it from the labels as every part has folded them.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor, nn
+
+from exitkit.records import Batch, Blueprint, Clock, Labels, Outputs, ParamGroup, Pass
+
+Teaches = Literal["all", "deepest"]
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Where the gradient of one term must arrive, and where it must not.
+
+    Attributes:
+        exits: which exits of the network it reaches through their logits, feature or embedding.
+        modules: names of the objective's own submodules that it reaches; no other is reached.
+    """
+
+    exits: Literal["all", "shallow", "deepest", "none"]
+    modules: tuple[str, ...] = ()
+
+
+class Objective(nn.Module):
+    """One paper's training objective; parameters and buffers it owns vanish after training.
+
+    Class attributes:
+        teaches: "all" exits learn from the labels or from a term, or only the "deepest" does;
+            the network is built with the exits that its objective teaches.
+        views: how many augmented views of each image a batch must carry.
+        sets_weights: whether `supervise` decides the weights of the exits; in a sum one part may.
+        flow: for each term, where its gradient must arrive; a contract checks it by autograd.
+    """
+
+    teaches: ClassVar[Teaches] = "deepest"
+    views: ClassVar[int] = 1
+    sets_weights: ClassVar[bool] = False
+    flow: ClassVar[dict[str, Flow]] = {}
+
+    def __init__(self, blueprint: Blueprint) -> None:
+        super().__init__()
+
+    def passes(self, batch: Batch, clock: Clock) -> dict[str, Pass]:
+        """Name the extra forward passes of this step; each is a forward of its own.
+
+        A wider batch would change what batch normalisation sees.
+        """
+        return {}
+
+    def supervise(self, labels: Labels, batch: Batch, clock: Clock) -> Labels:
+        """Say what the labels say: return them with other targets or other weights."""
+        return labels
+
+    def terms(self, out: Outputs, labels: Labels, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+        """Return what else should be learned, as named scalars that are summed.
+
+        `labels` are the folded ones, so that soft targets of one part reach every other's
+        cross-entropies. A term that does not apply to this step is left out.
+        """
+        return {}
+
+    def after_step(self, out: Outputs, batch: Batch, clock: Clock) -> None:
+        """Remember what the next steps need, in buffers, after the weights have moved."""
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Name the objective's own parameters with the optimiser that steps them."""
+        return []

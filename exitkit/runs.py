@@ -1,0 +1,177 @@
+"""Where runs and bundles lie, and which is the latest.
+
+    runs/<name>/config.json      settings, as resolved
+                network.json     what was built: arch, classes, image spec, exits and their costs
+                network.pt       weights of the selected epoch (torch, weights only)
+                checkpoint.pt    everything to resume from, after the last finished epoch
+                journal.jsonl    every epoch, every measurement
+                scores-tune.npz  scores-test.npz
+    runs/latest                  link to the newest run with a finished epoch
+    bundles/<name>/              see exitkit.bundle
+    bundles/latest               link to the newest bundle
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from exitkit.atomic import point, write_text
+from exitkit.errors import BundleError, CheckpointError, ConfigError
+from exitkit.images import ImageSpec
+
+RUNS, BUNDLES, LATEST = Path("runs"), Path("bundles"), "latest"
+
+
+@dataclass(frozen=True)
+class NetworkCard:
+    """What was built; without torch, for `models`, `runs`, export and reports.
+
+    Attributes:
+        arch, heads, width: how to build it again.
+        classes: labels in the order of the logits.
+        image: what it wants to see.
+        exits: numbers of the exits it has, shallow to deep.
+        macs: multiply-adds of leaving at each of them, earlier heads included.
+        parameters: parameters needed to leave at each of them, earlier heads included.
+        plain_macs: multiply-adds of the same network without early exits.
+        method: the objective.
+    """
+
+    arch: str
+    heads: str
+    width: float
+    classes: tuple[str, ...]
+    image: ImageSpec
+    exits: tuple[int, ...]
+    macs: tuple[int, ...]
+    parameters: tuple[int, ...]
+    plain_macs: int
+    method: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """The files of one run."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.folder.name
+
+    @property
+    def config(self) -> Path:
+        """Settings."""
+        return self.folder / "config.json"
+
+    @property
+    def network(self) -> Path:
+        """Weights of the selected epoch."""
+        return self.folder / "network.pt"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Everything to resume from."""
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def journal(self) -> Path:
+        """JSON lines."""
+        return self.folder / "journal.jsonl"
+
+    def scores(self, split: str) -> Path:
+        """Table of scores of one split."""
+        return self.folder / f"scores-{split}.npz"
+
+    @property
+    def finished(self) -> bool:
+        """Whether at least one epoch is finished."""
+        return self.network.exists() and self.checkpoint.exists()
+
+    def write_card(self, card: NetworkCard) -> None:
+        """Write network.json."""
+        write_text(self.folder / "network.json", json.dumps(asdict(card), indent=2) + "\n")
+
+    def read_card(self) -> NetworkCard:
+        """Read network.json."""
+        path = self.folder / "network.json"
+        try:
+            table = json.loads(path.read_text(encoding="utf-8"))
+            lists = {k: tuple(v) for k, v in table.items() if isinstance(v, list)}
+            image = {k: tuple(v) if isinstance(v, list) else v for k, v in table["image"].items()}
+            return NetworkCard(**{**table, **lists, "image": ImageSpec(**image)})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(str(path), f"cannot be read ({error})", "train it again") from error
+
+
+def create(name: str | None, method: str, arch: str, root: Path = RUNS) -> Run:
+    """Choose the folder of a new run: `name`, or one made from method, network and a number."""
+    if name is not None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name) or name == LATEST:
+            raise ConfigError(f"run name {name!r}", "is no plain name", "use letters, digits, . _ -")
+        run = Run(root / name)
+        if run.folder.exists():
+            raise ConfigError(f"run {name!r}", f"{run.folder} is there already", "choose another --name, or --resume it")
+        return run
+    stem = re.sub(r"[^A-Za-z0-9.+-]+", "_", f"{method}-{arch}").strip("_")
+    number = 1
+    while (root / f"{stem}-{number}").exists():
+        number += 1
+    return Run(root / f"{stem}-{number}")
+
+
+def mark_latest(run: Run) -> None:
+    """Point runs/latest to a run; call it only when an epoch of it is finished."""
+    point(run.folder.parent / LATEST, run.name)
+
+
+def find(name: str | None, root: Path = RUNS) -> Run:
+    """Find a run by name or path, or the latest; it must have a finished epoch.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    run = _locate(name, root)
+    if not run.finished:
+        raise CheckpointError(
+            f"run {name or 'latest'}", f"no finished epoch in {run.folder}", "run exitkit train first"
+        )
+    return run
+
+
+def find_unfinished(name: str | None, root: Path = RUNS) -> Run:
+    """Find a run to resume: like `find`, for runs that may not have finished an epoch."""
+    run = _locate(name, root)
+    if not run.config.exists():
+        raise CheckpointError(f"run {name or 'latest'}", f"no run in {run.folder}", "run exitkit train")
+    return run
+
+
+def _locate(name: str | None, root: Path) -> Run:
+    folder = root / (name or LATEST)
+    if name is not None and not folder.is_dir() and Path(name).is_dir():
+        folder = Path(name)
+    if not folder.is_dir():
+        known = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.is_symlink()) if root.is_dir() else []
+        raise CheckpointError(
+            f"run {name or 'latest'}",
+            f"not in {root}/ (it has: {', '.join(known) or 'none'})",
+            "run exitkit train first, or name one",
+        )
+    return Run(folder.resolve())
+
+
+def find_bundle(name: str | None, root: Path = BUNDLES) -> Path:
+    """Find a bundle by name or path, or the latest.
+
+    Raises:
+        BundleError: there is none.
+    """
+    folder = root / (name or LATEST)
+    if name is not None and not folder.is_dir() and Path(name).is_dir():
+        folder = Path(name)
+    if not folder.is_dir():
+        raise BundleError(f"bundle {name or 'latest'}", f"not in {root}/", "run exitkit export first, or name one")
+    return folder.resolve()

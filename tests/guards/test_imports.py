@@ -1,0 +1,82 @@
+"""Imports run one way (ARCHITECTURE.md), and the running half never imports torch."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import exitkit
+
+ROOT = Path(exitkit.__file__).parent
+
+# Each package may import the ones named here, itself, and the ground.
+GROUND = {
+    "errors", "atomic", "journal", "machine", "config", "names", "runs", "images", "scores", "bundle",
+}  # fmt: skip
+ALLOWED = {
+    "data": {"records"},
+    "models": {"records"},
+    "objectives": {"records", "models"},
+    "policy": set(),
+    "engine": {"policy"},
+    "train": {"records", "objectives", "models", "data", "policy"},
+    "export": {"records", "models", "data", "train", "policy", "engine", "objectives"},
+    "serve": {"engine", "policy"},
+    "report": {"engine", "policy"},
+    "records": set(),
+}
+TORCHLESS = ("policy", "engine", "serve", "report")
+
+
+def imported(path: Path) -> set[str]:
+    """First-level names inside exitkit that a file imports, wherever it does."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            parts = node.module.split(".")
+            if parts[0] == "exitkit":
+                found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("exitkit.")}
+    return found
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
+    files = [ROOT / f"{package}.py"] if package == "records" else (ROOT / package).rglob("*.py")
+    for path in files:
+        beyond = imported(path) - ALLOWED[package] - GROUND - {package, "__version__"}
+        assert not beyond, f"{path} imports {beyond}"
+
+
+@pytest.mark.parametrize("module", sorted(GROUND))
+def test_the_ground_stands_on_itself(module: str) -> None:
+    beyond = imported(ROOT / f"{module}.py") - GROUND - {"__version__"}
+    assert not beyond, f"{module}.py imports {beyond}"
+
+
+@pytest.mark.parametrize("package", TORCHLESS)
+def test_the_running_half_names_no_torch(package: str) -> None:
+    for path in (ROOT / package).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            assert not any(name.split(".")[0] in ("torch", "torchvision") for name in names), path
+
+
+def test_serving_leaves_torch_unloaded() -> None:
+    modules = "exitkit.serve.app, exitkit.engine.model, exitkit.report.page, exitkit.policy.solvers"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_command_line_starts_light() -> None:
+    heavy = ("torch", "numpy", "onnxruntime", "fastapi", "matplotlib", "sklearn", "PIL")
+    code = f"import sys, exitkit.cli.main; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
