@@ -1,10 +1,10 @@
 """The bundle: everything a server needs and nothing else; data only, nothing pickled.
 
-    bundles/<name>/manifest.json   what is here, with the SHA-256 of every file but the policy
-                   policy.json     temperatures and thresholds, replaceable on their own
-                   segment_2.onnx  one runnable piece per kept exit
-                   parity.json     the proof that the export decides like the trained network
-                   sweep.json      accuracy, cost and exit shares per threshold, on the tune split
+bundles/<name>/manifest.json   what is here, with the SHA-256 of every file but the policy
+               policy.json     temperatures and thresholds, replaceable on their own
+               segment_2.onnx  one runnable piece per kept exit
+               parity.json     the proof that the export decides like the trained network
+               sweep.json      accuracy, cost and exit shares per threshold, on the tune split
 """
 
 import dataclasses
@@ -123,7 +123,9 @@ def read_manifest(folder: Path, verify: bool = True) -> Manifest:
 def _verify(folder: Path, manifest: Manifest) -> None:
     for name, digest in manifest.files.items():
         if "/" in name or name in ("", ".", ".."):
-            raise BundleError(str(folder), f"lists a file outside itself ({name!r})", "export again")
+            raise BundleError(
+                str(folder), f"lists a file outside itself ({name!r})", "export again"
+            )
         path = folder / name
         if not path.is_file():
             raise BundleError(str(path), "is missing from the bundle", "export it again")

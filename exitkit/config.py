@@ -25,7 +25,9 @@ class TrainConfig:
 
     method: str = _setting("mate", "objective, or a sum such as 'pskd+byot(last=1.9)'", flag=True)
     arch: str = _setting("mobilenetv2", "network (exitkit models)", flag=True)
-    data: str = _setting("digits", "digits, cifar10, cifar100, or a folder with train/ and test/", flag=True)
+    data: str = _setting(
+        "digits", "digits, cifar10, cifar100, or a folder with train/ and test/", flag=True
+    )
     epochs: int | None = _setting(None, "passes over the training images", flag=True)
     width: float = _setting(1.0, "multiplier of every layer's channels", flag=True)
     heads: str = _setting("light", "kind of the exits' heads", flag=True)
@@ -36,7 +38,9 @@ class TrainConfig:
     device: str = _setting("auto", "auto (a GPU if there is one), cpu, cuda or cuda:N", flag=True)
     precision: str = _setting("auto", "auto (measures both), float32 or bf16", flag=True)
     paper_protocol: bool = _setting(
-        False, "as the papers do: pick the best epoch on the TEST set, schedules in epochs", flag=True
+        False,
+        "as the papers do: pick the best epoch on the TEST set, schedules in epochs",
+        flag=True,
     )
     momentum: float = _setting(0.9, "of SGD")
     nesterov: bool = _setting(False, "whether SGD looks ahead")
@@ -90,7 +94,9 @@ def read_recipe(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"recipe {path}", f"cannot be read ({error})", "give a flat TOML file") from error
+        raise ConfigError(
+            f"recipe {path}", f"cannot be read ({error})", "give a flat TOML file"
+        ) from error
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """Where runs and bundles lie, and which is the latest.
 
-    runs/<name>/config.json      settings, as resolved
-                network.json     what was built: arch, classes, image spec, exits and their costs
-                network.pt       weights of the selected epoch (torch, weights only)
-                checkpoint.pt    everything to resume from, after the last finished epoch
-                journal.jsonl    every epoch, every measurement
-                scores-tune.npz  scores-test.npz
-    runs/latest                  link to the newest run with a finished epoch
-    bundles/<name>/              see exitkit.bundle
-    bundles/latest               link to the newest bundle
+runs/<name>/config.json      settings, as resolved
+            network.json     what was built: arch, classes, image spec, exits and their costs
+            network.pt       weights of the selected epoch (torch, weights only)
+            checkpoint.pt    everything to resume from, after the last finished epoch
+            journal.jsonl    every epoch, every measurement
+            scores-tune.npz  scores-test.npz
+runs/latest                  link to the newest run with a finished epoch
+bundles/<name>/              see exitkit.bundle
+bundles/latest               link to the newest bundle
 """
 
 import json
@@ -103,17 +103,25 @@ class Run:
             image = {k: tuple(v) if isinstance(v, list) else v for k, v in table["image"].items()}
             return NetworkCard(**{**table, **lists, "image": ImageSpec(**image)})
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(str(path), f"cannot be read ({error})", "train it again") from error
+            raise CheckpointError(
+                str(path), f"cannot be read ({error})", "train it again"
+            ) from error
 
 
 def create(name: str | None, method: str, arch: str, root: Path = RUNS) -> Run:
     """Choose the folder of a new run: `name`, or one made from method, network and a number."""
     if name is not None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name) or name == LATEST:
-            raise ConfigError(f"run name {name!r}", "is no plain name", "use letters, digits, . _ -")
+            raise ConfigError(
+                f"run name {name!r}", "is no plain name", "use letters, digits, . _ -"
+            )
         run = Run(root / name)
         if run.folder.exists():
-            raise ConfigError(f"run {name!r}", f"{run.folder} is there already", "choose another --name, or --resume it")
+            raise ConfigError(
+                f"run {name!r}",
+                f"{run.folder} is there already",
+                "choose another --name, or --resume it",
+            )
         return run
     stem = re.sub(r"[^A-Za-z0-9.+-]+", "_", f"{method}-{arch}").strip("_")
     number = 1
@@ -136,7 +144,9 @@ def find(name: str | None, root: Path = RUNS) -> Run:
     run = _locate(name, root)
     if not run.finished:
         raise CheckpointError(
-            f"run {name or 'latest'}", f"no finished epoch in {run.folder}", "run exitkit train first"
+            f"run {name or 'latest'}",
+            f"no finished epoch in {run.folder}",
+            "run exitkit train first",
         )
     return run
 
@@ -145,7 +155,9 @@ def find_unfinished(name: str | None, root: Path = RUNS) -> Run:
     """Find a run to resume: like `find`, for runs that may not have finished an epoch."""
     run = _locate(name, root)
     if not run.config.exists():
-        raise CheckpointError(f"run {name or 'latest'}", f"no run in {run.folder}", "run exitkit train")
+        raise CheckpointError(
+            f"run {name or 'latest'}", f"no run in {run.folder}", "run exitkit train"
+        )
     return run
 
 
@@ -154,7 +166,11 @@ def _locate(name: str | None, root: Path) -> Run:
     if name is not None and not folder.is_dir() and Path(name).is_dir():
         folder = Path(name)
     if not folder.is_dir():
-        known = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.is_symlink()) if root.is_dir() else []
+        known = (
+            sorted(p.name for p in root.iterdir() if p.is_dir() and not p.is_symlink())
+            if root.is_dir()
+            else []
+        )
         raise CheckpointError(
             f"run {name or 'latest'}",
             f"not in {root}/ (it has: {', '.join(known) or 'none'})",
@@ -173,5 +189,7 @@ def find_bundle(name: str | None, root: Path = BUNDLES) -> Path:
     if name is not None and not folder.is_dir() and Path(name).is_dir():
         folder = Path(name)
     if not folder.is_dir():
-        raise BundleError(f"bundle {name or 'latest'}", f"not in {root}/", "run exitkit export first, or name one")
+        raise BundleError(
+            f"bundle {name or 'latest'}", f"not in {root}/", "run exitkit export first, or name one"
+        )
     return folder.resolve()

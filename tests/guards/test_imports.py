@@ -12,9 +12,20 @@ import exitkit
 ROOT = Path(exitkit.__file__).parent
 
 # Each package may import the ones named here, itself, and the ground.
-GROUND = {
-    "errors", "atomic", "journal", "machine", "config", "names", "runs", "images", "scores", "bundle",
-}  # fmt: skip
+GROUND = set(
+    [
+        "atomic",
+        "bundle",
+        "config",
+        "errors",
+        "images",
+        "journal",
+        "machine",
+        "names",
+        "runs",
+        "scores",
+    ]
+)
 ALLOWED = {
     "data": {"records"},
     "models": {"records"},

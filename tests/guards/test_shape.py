@@ -13,7 +13,11 @@ from exitkit import names
 PACKAGE = Path(exitkit.__file__).parent
 ROOT = PACKAGE.parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-EVERYTHING = [*SOURCES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "benchmarks").glob("*.py"))]
+EVERYTHING = [
+    *SOURCES,
+    *sorted((ROOT / "tests").rglob("*.py")),
+    *sorted((ROOT / "benchmarks").glob("*.py")),
+]
 
 
 @pytest.mark.parametrize("path", EVERYTHING, ids=lambda p: str(p.relative_to(ROOT)))
@@ -57,9 +61,7 @@ def test_the_torch_free_table_of_methods_equals_the_code() -> None:
     for name, method in names.METHODS.items():
         code = OBJECTIVES[name]
         options = {
-            k: p.default
-            for k, p in inspect.signature(code).parameters.items()
-            if k != "blueprint"
+            k: p.default for k, p in inspect.signature(code).parameters.items() if k != "blueprint"
         }
         assert method.options == options, name
         assert method.teaches == code.teaches, name

@@ -1,0 +1,102 @@
+"""A bundle that was damaged, edited or made for another schema is refused, with its path."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from exitkit import bundle
+from exitkit.errors import BundleError
+from exitkit.images import ImageSpec
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "segment_2.onnx").write_bytes(b"first")
+    (tmp_path / "segment_4.onnx").write_bytes(b"second")
+    bundle.write_manifest(
+        tmp_path,
+        bundle.Manifest(
+            name="one",
+            network="abc",
+            arch="resnet18",
+            method="deep",
+            classes=("cat", "dog"),
+            image=ImageSpec(32, 32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2)),
+            segments=(
+                bundle.Segment(2, "segment_2.onnx", (3, 32, 32), 10),
+                bundle.Segment(4, "segment_4.onnx", (8, 8, 8), 20),
+            ),
+            plain_macs=25,
+            files={},
+            origin={"run": "one"},
+        ),
+    )
+    return tmp_path
+
+
+def test_what_is_written_is_read(folder: Path) -> None:
+    manifest = bundle.read_manifest(folder)
+    assert manifest.exits == (2, 4)
+    assert manifest.image == ImageSpec(32, 32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
+    assert manifest.segments[1].input_shape == (8, 8, 8)
+    assert set(manifest.files) == {"segment_2.onnx", "segment_4.onnx"}
+
+
+def test_the_policy_may_be_replaced(folder: Path) -> None:
+    (folder / bundle.POLICY).write_text("{}")
+    assert bundle.POLICY not in bundle.read_manifest(folder).files
+
+
+def edit(folder: Path, **changes: object) -> None:
+    path = folder / bundle.MANIFEST
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("content", [b"", b"firs", b"fyrst"])
+def test_a_truncated_or_edited_file_is_named(folder: Path, content: bytes) -> None:
+    (folder / "segment_2.onnx").write_bytes(content)
+    with pytest.raises(BundleError, match=r"segment_2\.onnx.*truncated or was edited"):
+        bundle.read_manifest(folder)
+
+
+def test_a_missing_file_is_named(folder: Path) -> None:
+    (folder / "segment_4.onnx").unlink()
+    with pytest.raises(BundleError, match=r"segment_4\.onnx.*missing"):
+        bundle.read_manifest(folder)
+
+
+def test_another_major_schema_is_refused(folder: Path) -> None:
+    edit(folder, schema="2.0")
+    with pytest.raises(BundleError, match=r"schema 2\.0"):
+        bundle.read_manifest(folder)
+
+
+def test_an_older_minor_schema_is_read(folder: Path) -> None:
+    edit(folder, schema="1.7")
+    assert bundle.read_manifest(folder).name == "one"
+
+
+def test_a_truncated_manifest_is_no_bundle(folder: Path) -> None:
+    path = folder / bundle.MANIFEST
+    path.write_text(path.read_text()[:100])
+    with pytest.raises(BundleError, match="no bundle"):
+        bundle.read_manifest(folder)
+
+
+def test_a_field_too_many_is_an_edit(folder: Path) -> None:
+    edit(folder, extra=1)
+    with pytest.raises(BundleError, match="was edited"):
+        bundle.read_manifest(folder)
+
+
+def test_a_segment_that_has_no_digest_is_refused(folder: Path) -> None:
+    edit(folder, files={})
+    with pytest.raises(BundleError, match=r"does not list segment_2\.onnx"):
+        bundle.read_manifest(folder)
+
+
+def test_no_file_outside_the_bundle_is_read(folder: Path) -> None:
+    edit(folder, files={"../secret": "0" * 64})
+    with pytest.raises(BundleError, match="outside itself"):
+        bundle.read_manifest(folder)
