@@ -107,7 +107,7 @@ def read_manifest(folder: Path, verify: bool = True) -> Manifest:
             **{
                 **table,
                 "classes": tuple(table["classes"]),
-                "image": ImageSpec(**{k: _tuple(v) for k, v in table["image"].items()}),
+                "image": ImageSpec.from_json(table["image"]),
                 "segments": tuple(
                     Segment(**{k: _tuple(v) for k, v in row.items()}) for row in table["segments"]
                 ),

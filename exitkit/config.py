@@ -1,5 +1,6 @@
-"""The settings of a training run: each is spelled once, here; the options of the command line,
-recipes and `--set` are made from these fields.
+"""The settings of a training run, each spelled once.
+
+The options of the command line, recipes and `--set` are made from these fields.
 """
 
 import dataclasses

@@ -6,6 +6,7 @@ Evaluation, the parity gate and the server all call these functions, with PIL an
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +34,16 @@ class ImageSpec:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    @classmethod
+    def from_json(cls, table: dict[str, Any]) -> "ImageSpec":  # Any: a JSON object
+        """Make it from what `dataclasses.asdict` and JSON made of another one."""
+        mean, std = tuple(table["mean"]), tuple(table["std"])
+        return cls(int(table["height"]), int(table["width"]), mean, std)
 
-def decode(source: bytes | Path, spec: ImageSpec, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+
+def decode(
+    source: bytes | Path, spec: ImageSpec, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
     """Return an encoded PNG, JPEG or WebP image as uint8 pixels [H, W, 3] of the spec's size.
 
     Grey and palette images become RGB, which loses nothing; an alpha channel is dropped where
@@ -46,7 +55,9 @@ def decode(source: bytes | Path, spec: ImageSpec, max_pixels: int = MAX_PIXELS) 
     """
     name = str(source) if isinstance(source, Path) else f"image of {len(source)} bytes"
     try:
-        with Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=FORMATS) as image:
+        with Image.open(
+            source if isinstance(source, Path) else io.BytesIO(source), formats=FORMATS
+        ) as image:
             pixels = image.width * image.height
             if pixels > max_pixels:
                 raise TooLarge(

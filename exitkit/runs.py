@@ -100,8 +100,7 @@ class Run:
         try:
             table = json.loads(path.read_text(encoding="utf-8"))
             lists = {k: tuple(v) for k, v in table.items() if isinstance(v, list)}
-            image = {k: tuple(v) if isinstance(v, list) else v for k, v in table["image"].items()}
-            return NetworkCard(**{**table, **lists, "image": ImageSpec(**image)})
+            return NetworkCard(**{**table, **lists, "image": ImageSpec.from_json(table["image"])})
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 str(path), f"cannot be read ({error})", "train it again"

@@ -12,7 +12,7 @@ import exitkit
 ROOT = Path(exitkit.__file__).parent
 
 # Each package may import the ones named here, itself, and the ground.
-GROUND = set(
+GROUND = {p.stem for p in ROOT.glob("*.py")} - {"__init__", "__main__", "records"}
     [
         "atomic",
         "bundle",
