@@ -1,0 +1,1 @@
+"""Training objectives: one paper per file, and the sums they form."""

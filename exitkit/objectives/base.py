@@ -21,12 +21,15 @@ class Flow:
     """Where the gradient of one term must arrive, and where it must not.
 
     Attributes:
-        exits: which exits of the network it reaches through their logits, feature or embedding.
+        exits: which exits of the network it reaches through their logits, feature or embedding,
+            of the main pass or of an extra pass.
         modules: names of the objective's own submodules that it reaches; no other is reached.
+        hidden: which outputs of the network's stages it reaches past the exits.
     """
 
     exits: Literal["all", "shallow", "deepest", "none"]
     modules: tuple[str, ...] = ()
+    hidden: Literal["all", "shallow", "deepest", "one", "none"] = "none"
 
 
 class Objective(nn.Module):
@@ -38,15 +41,24 @@ class Objective(nn.Module):
         views: how many augmented views of each image a batch must carry.
         sets_weights: whether `supervise` decides the weights of the exits; in a sum one part may.
         flow: for each term, where its gradient must arrive; a contract checks it by autograd.
+        plain: the values of its options at which the network learns from the labels alone; a
+            contract checks that too.
+
+    Options are the keyword-only arguments of the constructor, each with a default.
     """
 
-    teaches: ClassVar[Teaches] = "deepest"
-    views: ClassVar[int] = 1
-    sets_weights: ClassVar[bool] = False
+    teaches: Teaches = "deepest"
+    views: int = 1
+    sets_weights: bool = False
     flow: ClassVar[dict[str, Flow]] = {}
+    plain: ClassVar[dict[str, float]] = {}
 
     def __init__(self, blueprint: Blueprint) -> None:
         super().__init__()
+
+    def flows(self) -> dict[str, Flow]:
+        """Return the gradient-flow table; a sum unites those of its parts."""
+        return dict(self.flow)
 
     def passes(self, batch: Batch, clock: Clock) -> dict[str, Pass]:
         """Name the extra forward passes of this step; each is a forward of its own.

@@ -1,0 +1,132 @@
+"""Objectives by name: the one table of methods, and the sums that users write."""
+
+import inspect
+import sys
+from typing import Any
+
+from exitkit import names
+from exitkit.errors import unknown
+from exitkit.objectives import language
+from exitkit.objectives.base import Objective, Teaches
+from exitkit.objectives.byot import BeYourOwnTeacher
+from exitkit.objectives.dlb import LastMiniBatch
+from exitkit.objectives.dsr import SortedLogits
+from exitkit.objectives.ffsd import FeatureFusion
+from exitkit.objectives.mate import AttentionEnsembles
+from exitkit.objectives.one import NativeEnsemble
+from exitkit.objectives.pskd import ProgressiveSelfDistillation
+from exitkit.objectives.sums import Sum
+from exitkit.objectives.supervised import DeepSupervision, LabelsOnly
+from exitkit.records import Blueprint
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "ce": LabelsOnly,
+    "deep": DeepSupervision,
+    "byot": BeYourOwnTeacher,
+    "pskd": ProgressiveSelfDistillation,
+    "dsr": SortedLogits,
+    "dlb": LastMiniBatch,
+    "one": NativeEnsemble,
+    "mate": AttentionEnsembles,
+    "ffsd": FeatureFusion,
+}
+
+HEADINGS = ("Source", "Idea", "Equations", "Symbols", "Differences", "Reported")
+
+
+def parse(text: str) -> list[language.Part]:
+    """Return the parts of a sum such as `pskd(alpha=0.8)+byot`, each with the options written.
+
+    Raises:
+        ConfigError: anything but known names, each once, with known options of the right type.
+    """
+    return language.read(text, OBJECTIVES)
+
+
+def teaches(text: str) -> Teaches:
+    """Return whether a sum teaches "all" exits or only the "deepest"."""
+    parts = [OBJECTIVES[name].teaches for name, _ in parse(text)]
+    return "all" if "all" in parts else "deepest"
+
+
+def views(text: str) -> int:
+    """Return how many augmented views of each image a sum needs."""
+    return max(OBJECTIVES[name].views for name, _ in parse(text))
+
+
+def build(text: str, blueprint: Blueprint) -> Objective:
+    """Make the objective that a sum names; weights are drawn from torch's default generator.
+
+    Raises:
+        ConfigError: the text, an option's value, or the network does not fit; or two parts
+            decide the weights of the exits.
+    """
+    parts = {name: OBJECTIVES[name](blueprint, **options) for name, options in parse(text)}
+    if len(parts) > 1:
+        return Sum(parts)
+    (objective,) = parts.values()
+    return objective
+
+
+def describe(name: str) -> dict[str, Any]:  # Any: plain values, as JSON takes them
+    """Return what there is to know about one method, as plain values.
+
+    Keys: name, title, source, teaches, views, sets_weights, options (name -> default and help),
+    summary (a line), sections (heading -> text), flow (one dict per term: term, exits, hidden,
+    modules).
+    """
+    if name not in OBJECTIVES:
+        raise unknown("method", name, OBJECTIVES)
+    cls = OBJECTIVES[name]
+    summary, _, body = (inspect.getdoc(sys.modules[cls.__module__]) or "").partition("\n")
+    helps = _arguments(inspect.getdoc(cls) or "")
+    return {
+        "name": name,
+        "title": names.METHODS[name].title,
+        "source": names.METHODS[name].source,
+        "teaches": cls.teaches,
+        "views": cls.views,
+        "sets_weights": cls.sets_weights,
+        "options": {
+            option: {"default": default, "help": helps.get(option, "")}
+            for option, default in language.options(cls).items()
+        },
+        "summary": summary,
+        "sections": _sections(body),
+        "flow": [
+            {
+                "term": term,
+                "exits": flow.exits,
+                "hidden": flow.hidden,
+                "modules": list(flow.modules),
+            }
+            for term, flow in cls.flow.items()
+        ],
+    }
+
+
+def _sections(body: str) -> dict[str, str]:
+    """Split a method's docstring at its headings."""
+    sections: dict[str, list[str]] = {}
+    current: list[str] = []
+    for line in body.splitlines():
+        if line in HEADINGS:
+            current = sections.setdefault(line, [])
+        else:
+            current.append(line)
+    return {
+        heading: inspect.cleandoc("\n" + "\n".join(lines)) for heading, lines in sections.items()
+    }
+
+
+def _arguments(doc: str) -> dict[str, str]:
+    """Return what a class's docstring says of each argument."""
+    found: dict[str, str] = {}
+    lines = doc.partition("Args:\n")[2].splitlines()
+    for line in lines:
+        if not line.startswith("    "):
+            break
+        name, colon, text = line.strip().partition(": ")
+        if not line.startswith("     ") and colon:
+            found[name] = text
+    return found

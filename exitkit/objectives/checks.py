@@ -1,0 +1,51 @@
+"""Checks of what a method is given; each refuses with the name of what is wrong."""
+
+import math
+
+from exitkit.errors import ConfigError
+from exitkit.records import Blueprint
+
+
+def at_least(option: str, value: float, low: float) -> None:
+    """Refuse a value below `low`."""
+    if not value >= low or math.isinf(value):
+        raise ConfigError(f"{option}={value}", f"is not {low} or more", f"give {low} or more")
+
+
+def not_negative(**weights: float) -> None:
+    """Refuse weights below 0, given by their options' names."""
+    for option, weight in weights.items():
+        at_least(option, weight, 0)
+
+
+def above_zero(option: str, value: float) -> None:
+    """Refuse a value that is not positive."""
+    if not value > 0 or math.isinf(value):
+        raise ConfigError(f"{option}={value}", "is not above 0", "give a positive number")
+
+
+def share(option: str, value: float) -> None:
+    """Refuse a value that is no share from 0 to 1."""
+    if not 0 <= value <= 1:
+        raise ConfigError(f"{option}={value}", "is no share", "give 0 to 1")
+
+
+def several_exits(method: str, blueprint: Blueprint) -> None:
+    """Refuse a network with a single exit."""
+    if len(blueprint.exits) < 2:
+        raise ConfigError(
+            f"method {method!r} on exits {blueprint.exits}",
+            "needs two exits that learn from each other",
+            "give the network more exits, or use 'ce'",
+        )
+
+
+def equal_embeddings(method: str, blueprint: Blueprint) -> None:
+    """Refuse heads whose embeddings differ in width."""
+    widths = tuple(shape[0] for shape in blueprint.features)
+    if len(set(widths)) > 1:
+        raise ConfigError(
+            f"method {method!r}",
+            f"compares embeddings, and the exits' are {widths} wide",
+            "use heads that end in one width (--heads light or bottle)",
+        )

@@ -1,0 +1,120 @@
+"""The mathematics that several methods share, as plain functions of tensors.
+
+Every function casts to float32 first: networks run under autocast, losses never do. Only
+element-wise products and sums are used, because autocast would run a matrix product in bf16.
+Letters: K exits, M teachers, B batch, C classes, D embedding, h w positions.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+TINY = 1e-12
+
+
+def one_hot(labels: Int[Tensor, " B"], classes: int) -> Float[Tensor, "B C"]:
+    """Return 1 at each label and 0 elsewhere, without the host looking at the labels."""
+    targets = torch.zeros(len(labels), classes, device=labels.device)
+    return targets.scatter_(1, labels.unsqueeze(1), 1.0)
+
+
+def cross_entropy(
+    logits: Float[Tensor, "*K B C"], targets: Float[Tensor, "*K B C"]
+) -> Float[Tensor, "*K B"]:
+    """Return -sum_c q_c log softmax(z)_c per image: the one cross-entropy of the package.
+
+    Args:
+        logits: z.
+        targets: q, class probabilities.
+    """
+    return -(targets.float() * F.log_softmax(logits.float(), dim=-1)).sum(dim=-1)
+
+
+def pairwise_kl(
+    teachers: Float[Tensor, "M B C"],
+    students: Float[Tensor, "K B C"],
+    temperature: float,
+    reverse: bool = False,
+) -> Float[Tensor, "M K"]:
+    """Return the divergence of every student from every teacher, mean over the batch, times T^2.
+
+    KL(softmax(teacher / T) || softmax(student / T)); `reverse` swaps the two sides of the
+    divergence, not the roles: the gradient reaches the students only.
+    """
+    taught = F.log_softmax(teachers.detach().float() / temperature, dim=-1).unsqueeze(1)
+    learned = F.log_softmax(students.float() / temperature, dim=-1).unsqueeze(0)
+    first, second = (learned, taught) if reverse else (taught, learned)
+    # [M, K, B, C] -> [M, K]
+    divergence = (first.exp() * (first - second)).sum(dim=-1).mean(dim=-1)
+    return divergence * temperature**2
+
+
+def kl(
+    teacher: Float[Tensor, "B C"],
+    student: Float[Tensor, "B C"],
+    temperature: float,
+    reverse: bool = False,
+) -> Float[Tensor, ""]:
+    """Return T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over the batch.
+
+    The teacher is detached.
+    """
+    return pairwise_kl(teacher.unsqueeze(0), student.unsqueeze(0), temperature, reverse).squeeze()
+
+
+def mix(weights: Float[Tensor, "B M K"], logits: Float[Tensor, "K B C"]) -> Float[Tensor, "M B C"]:
+    """Return M weighted sums of K logits, with weights of their own for every image."""
+    # [M, K, B, 1] x [1, K, B, C] -> [M, B, C]
+    shares = weights.float().permute(1, 2, 0).unsqueeze(-1)
+    return (shares * logits.float().unsqueeze(0)).sum(dim=1)
+
+
+def hint(student: Float[Tensor, "B D"], teacher: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
+    """Return the SUM over batch and channels of (a - b)^2 where a or b is above zero.
+
+    The teacher is detached.
+    """
+    a, b = student.float(), teacher.detach().float()
+    return ((a - b).square() * ((a > 0) | (b > 0))).sum()
+
+
+def attention(feature: Float[Tensor, "B D h w"]) -> Float[Tensor, "B P"]:
+    """Return the mean over channels of the squared feature, positions flattened."""
+    return feature.float().square().mean(dim=1).flatten(1)
+
+
+def normalised_mse(
+    student: Float[Tensor, "B ..."], teacher: Float[Tensor, "B ..."]
+) -> Float[Tensor, ""]:
+    """Return the mean squared difference of both sides, each scaled to length 1 per image.
+
+    The teacher is detached.
+    """
+    a, b = unit(student), unit(teacher.detach())
+    return (a - b).square().mean()
+
+
+def unit(values: Float[Tensor, "B ..."]) -> Float[Tensor, "B P"]:
+    """Return the values flattened per image and divided by their Euclidean length."""
+    return F.normalize(values.float().flatten(1), dim=1, eps=TINY)
+
+
+def sorted_logits(logits: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+    """Return each image's logits in ascending order; gradients flow through the order."""
+    return logits.float().sort(dim=-1).values
+
+
+def off_diagonal_mean(matrices: Float[Tensor, "*B N N"]) -> Float[Tensor, ""]:
+    """Return the mean of all entries that are not on a diagonal."""
+    size = matrices.shape[-1]
+    eye = torch.eye(size, dtype=torch.bool, device=matrices.device)
+    total = matrices.float().masked_fill(eye, 0.0).sum(dim=(-2, -1)).mean()
+    return total / (size * (size - 1))
+
+
+def cosines(rows: Float[Tensor, "B M K"]) -> Float[Tensor, "B M M"]:
+    """Return the cosine between every two rows of each image's matrix."""
+    scaled = F.normalize(rows.float(), dim=-1, eps=TINY)
+    # [B, M, 1, K] x [B, 1, M, K] -> [B, M, M]
+    return (scaled.unsqueeze(2) * scaled.unsqueeze(1)).sum(dim=-1)

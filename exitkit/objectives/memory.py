@@ -1,0 +1,44 @@
+"""What a method keeps from one step to the next, whatever its size."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Memory(nn.Module):
+    """A tensor kept from an earlier step, as a buffer: it moves and is saved with its owner.
+
+    Batches differ in size, so the buffer does too; loading takes the size that was saved. Empty
+    until something is kept: `len(memory)` is then 0.
+
+    Args:
+        shape: shape of one row.
+        dtype: of the values.
+    """
+
+    value: Tensor
+
+    def __init__(self, *shape: int, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.register_buffer("value", torch.zeros(0, *shape, dtype=dtype))
+
+    def __len__(self) -> int:
+        return self.value.shape[0]
+
+    @torch.no_grad()
+    def keep(self, value: Tensor) -> None:
+        """Replace what is kept by a copy of `value`, with the memory's own dtype."""
+        self.value = value.detach().to(self.value.dtype, copy=True)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        *rest: Any,  # Any: torch's own hook
+    ) -> None:
+        saved = state_dict.get(prefix + "value")
+        if saved is not None:
+            self.value = torch.empty_like(saved, device=self.value.device)
+        super()._load_from_state_dict(state_dict, prefix, *rest)

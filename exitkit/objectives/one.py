@@ -1,0 +1,145 @@
+"""ONE: branches on a shared trunk; their gated ensemble teaches each of them.
+
+Source
+    Lan, Zhu, Gong: Knowledge Distillation by On-the-Fly Native Ensemble, NeurIPS 2018, and the
+    authors' code.
+
+Idea
+    Several copies of the last stages share the first ones. A gate looks at the shared feature and
+    weighs the branches into an ensemble, the teacher of all of them, built while training.
+
+Equations
+    g    = softmax( ReLU( BN( FC( GAP(h) ) ) ) )
+    z_e  = sum_b g_b z_b
+    L    = sum_b CE(z_b, y) + CE(z_e, y) + w sum_b KL_T( sg z_e || z_b )
+    w    = exp(-5 (1 - min(e / R, 1))^2)
+
+Symbols
+    h      output of the last shared stage
+    z_b    logits of branch b; branch 1 is the network itself, the one that is kept
+    g      weights of the branches, per image
+    e, R   epoch (from 0) and length of the ramp, as shares of the run (R = 80 of 300 epochs)
+    sg     stop gradient
+    KL_T   T^2 KL(softmax(./T) || softmax(./T)), mean over the batch
+
+Differences
+    `peers`, `ensemble` and `distillation` weigh the labels of the other branches, the labels of
+    the ensemble, and the divergences; all are 1 in the paper. A batch of one image has no
+    ensemble, because the gate's batch norm cannot see one.
+
+Reported
+    CIFAR-100, ResNet-32: 73.39 %; WRN-16-2: 74.84 % (as measured by the authors of FFSD).
+"""
+
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from exitkit.errors import ConfigError
+from exitkit.objectives import checks
+from exitkit.objectives.base import Flow, Objective
+from exitkit.objectives.functional import cross_entropy, mix, pairwise_kl
+from exitkit.objectives.schedules import ramp as ramp_weight
+from exitkit.records import Batch, Blueprint, Clock, Labels, Outputs, ParamGroup
+
+
+class Gate(nn.Module):
+    """Weigh the branches by the shared stage's output.
+
+    Args:
+        channels: of the shared output.
+        branches: how many to weigh.
+    """
+
+    def __init__(self, channels: int, branches: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(channels, branches)
+        self.norm = nn.BatchNorm1d(branches)
+
+    def forward(self, hidden: Float[Tensor, "B D h w"]) -> Float[Tensor, "B M"]:
+        """Return weights that sum to 1 for every image."""
+        scores: Tensor = self.norm(self.linear(hidden.mean(dim=(2, 3))))
+        return scores.relu().float().softmax(dim=1)
+
+
+class NativeEnsemble(Objective):
+    """Teach the network with an ensemble of itself and of branches that share its first stages.
+
+    Args:
+        blueprint: of the network.
+        branches: how many in all, the network's own end among them.
+        stage: the last shared stage.
+        temperature: T.
+        ramp: share of the run in which the distillation grows.
+        peers: weight of the labels at the other branches.
+        ensemble: weight of the labels at the ensemble.
+        distillation: weight of the divergences.
+    """
+
+    flow: ClassVar[dict[str, Flow]] = {
+        "peers": Flow(exits="none", modules=("branches",), hidden="one"),
+        "ensemble": Flow(exits="deepest", modules=("branches", "gate"), hidden="one"),
+        "distillation": Flow(exits="deepest", modules=("branches",), hidden="one"),
+    }
+    plain: ClassVar[dict[str, float]] = {"peers": 0.0, "ensemble": 0.0, "distillation": 0.0}
+
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        *,
+        branches: int = 3,
+        stage: int = 2,
+        temperature: float = 3.0,
+        ramp: float = 80 / 300,
+        peers: float = 1.0,
+        ensemble: float = 1.0,
+        distillation: float = 1.0,
+    ) -> None:
+        super().__init__(blueprint)
+        checks.at_least("branches", branches, 2)
+        checks.above_zero("temperature", temperature)
+        checks.share("ramp", ramp)
+        checks.not_negative(peers=peers, ensemble=ensemble, distillation=distillation)
+        deepest = len(blueprint.hidden)
+        if not 1 <= stage < deepest:
+            raise ConfigError(
+                f"one(stage={stage})",
+                f"the network has {deepest} stages and its branches need one of their own",
+                f"give 1 to {deepest - 1}",
+            )
+        self.stage, self.temperature, self.ramp = stage, temperature, ramp
+        self.peers, self.ensemble, self.distillation = peers, ensemble, distillation
+        self.branches = nn.ModuleList(
+            blueprint.build(stage + 1, (deepest,)) for _ in range(branches - 1)
+        )
+        self.gate = Gate(blueprint.hidden[stage - 1][0], branches)
+
+    def terms(self, out: Outputs, labels: Labels, batch: Batch, clock: Clock) -> dict[str, Tensor]:
+        """Return the labels of the other branches and of the ensemble, and the distillation."""
+        hidden, targets = out.main.hidden[self.stage - 1], labels.targets[-1]
+        others = [branch(hidden)[-1].logits for branch in self.branches]
+        logits = torch.stack([out.main[-1].logits, *others])  # [M, B, C]
+        terms = {}
+        if self.peers:
+            told = targets.expand(len(others), *targets.shape)
+            terms["peers"] = self.peers * cross_entropy(logits[1:], told).mean(dim=1).sum()
+        if len(targets) == 1:
+            return terms
+        # [B, M] -> [B, 1, M]: one ensemble
+        ensemble = mix(self.gate(hidden).unsqueeze(1), logits)
+        if self.ensemble:
+            terms["ensemble"] = self.ensemble * cross_entropy(ensemble[0], targets).mean()
+        if self.distillation:
+            weight = self.distillation * ramp_weight(clock.epoch / clock.epochs, self.ramp)
+            terms["distillation"] = weight * pairwise_kl(ensemble, logits, self.temperature).sum()
+        return terms
+
+    def param_groups(self) -> list[ParamGroup]:
+        """Step the other branches and the gate as the network is stepped."""
+        groups = [
+            ParamGroup(f"branch{number}", tuple(branch.parameters()), "sgd", {})
+            for number, branch in enumerate(self.branches, start=2)
+        ]
+        return [*groups, ParamGroup("gate", tuple(self.gate.parameters()), "sgd", {})]
