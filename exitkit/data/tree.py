@@ -1,0 +1,162 @@
+"""The files of an image folder: which classes, which images, and whether it can be trained on.
+
+<folder>/train/<class>/*.png     also .jpg .jpeg .webp; names that begin with a dot are ignored
+<folder>/test/<class>/...        the test split; val/ takes its place where there is no test/
+<folder>/val/<class>/...         beside test/: the tune split (else it is drawn from train/)
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from exitkit.errors import DataError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@dataclass(frozen=True)
+class Files:
+    """The images of one part (train, val, test), class by class, sorted by name.
+
+    Attributes:
+        paths: one file per row.
+        labels: class number per row.
+        keys: "class/name" per row: the same wherever the folder lies.
+        stamps: key, size and modification time per row: changes when a file does.
+    """
+
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...]
+    keys: tuple[str, ...]
+    stamps: tuple[str, ...]
+
+    def take(self, rows: Sequence[int]) -> "Files":
+        """Return some of the rows."""
+        return Files(
+            tuple(self.paths[row] for row in rows),
+            tuple(self.labels[row] for row in rows),
+            tuple(self.keys[row] for row in rows),
+            tuple(self.stamps[row] for row in rows),
+        )
+
+    def join(self, *others: "Files | None") -> "Files":
+        """Return these rows and, after them, those of the others that are there."""
+        parts = [self, *(other for other in others if other is not None)]
+        return Files(
+            tuple(path for part in parts for path in part.paths),
+            tuple(label for part in parts for label in part.labels),
+            tuple(key for part in parts for key in part.keys),
+            tuple(stamp for part in parts for stamp in part.stamps),
+        )
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What an image folder holds; `tune` is None where it has to be drawn from train."""
+
+    classes: tuple[str, ...]
+    train: Files
+    tune: Files | None
+    test: Files
+
+
+def read(folder: Path) -> Tree:
+    """List an image folder; no image is opened yet.
+
+    Raises:
+        DataError: train/ or both of test/ and val/ are missing, there are fewer than two classes,
+            the parts have different classes, a class is empty, a file is no image by its name.
+    """
+    parts = [part for part in ("train", "val", "test") if (folder / part).is_dir()]
+    if "train" not in parts or len(parts) < 2:
+        raise DataError(
+            f"image folder {folder}",
+            f"has {' and '.join(f'{part}/' for part in parts) or 'none of train/, test/ and val/'}",
+            "make train/<class>/ and test/<class>/ (or val/<class>/) in it",
+        )
+    classes = _classes(folder / "train")
+    if len(classes) < 2:
+        raise DataError(
+            f"classes of {folder / 'train'}",
+            f"{len(classes)} folder{'s' * (len(classes) != 1)} "
+            f"({', '.join(classes) or 'none'}), a classifier needs two",
+            "make one folder per class",
+        )
+    for part in parts[1:]:
+        _same(folder, part, classes)
+    found = {part: _files(folder / part, classes) for part in parts}
+    test = "test" if "test" in found else "val"
+    tune = found["val"] if len(parts) == 3 else None
+    return Tree(classes, found["train"], tune, found[test])
+
+
+def _classes(part: Path) -> tuple[str, ...]:
+    names = []
+    for entry in _entries(part):
+        if not entry.is_dir():
+            raise DataError(
+                f"class folders of {part}", f"{entry.path} is a file", "remove it or move it"
+            )
+        names.append(entry.name)
+    return tuple(names)
+
+
+def _same(folder: Path, part: str, classes: tuple[str, ...]) -> None:
+    found = _classes(folder / part)
+    if found == classes:
+        return
+    only = [
+        f"only in {where}/: {', '.join(names)}"
+        for where, names in (
+            ("train", sorted(set(classes) - set(found))),
+            (part, sorted(set(found) - set(classes))),
+        )
+        if names
+    ]
+    raise DataError(
+        f"classes of {folder / 'train'} and {folder / part}",
+        f"they differ ({'; '.join(only)})",
+        "give both the same class folders",
+    )
+
+
+def _files(part: Path, classes: tuple[str, ...]) -> Files:
+    paths: list[Path] = []
+    labels: list[int] = []
+    keys: list[str] = []
+    stamps: list[str] = []
+    for label, name in enumerate(classes):
+        before = len(paths)
+        for entry in _entries(part / name):
+            if not entry.is_file() or not entry.name.lower().endswith(SUFFIXES):
+                raise DataError(
+                    f"images of {part / name}",
+                    f"{entry.path} is no {', '.join(SUFFIXES)} file",
+                    "remove it or move it",
+                )
+            state = entry.stat()
+            paths.append(Path(entry.path))
+            labels.append(label)
+            keys.append(f"{name}/{entry.name}")
+            stamps.append(f"{name}/{entry.name} {state.st_size} {state.st_mtime_ns}")
+        if len(paths) == before:
+            raise DataError(
+                f"images of class {name!r}",
+                f"{part / name} is empty",
+                "put images into it, or remove the class from every part",
+            )
+    return Files(tuple(paths), tuple(labels), tuple(keys), tuple(stamps))
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from sorted(
+                (entry for entry in entries if not entry.name.startswith(".")),
+                key=lambda entry: entry.name,
+            )
+    except OSError as error:
+        raise DataError(
+            f"folder {folder}", f"cannot be listed ({error})", "check its permissions"
+        ) from error
