@@ -52,3 +52,12 @@ def read(path: Path, event: str | None = None) -> Iterator[dict[str, Any]]:
                 continue
             if event is None or row.get("event") == event:
                 yield row
+
+
+def epochs(path: Path) -> list[dict[str, Any]]:
+    """Return the last record of every epoch, in order.
+
+    A resumed run may have repeated the epoch that was cut off, and its line then stands twice.
+    """
+    last = {int(row["epoch"]): row for row in read(path, "epoch")}
+    return [last[number] for number in sorted(last)]

@@ -1,0 +1,111 @@
+"""From settings to what is trained: data, network, objective, optimisers, trainer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import nn
+
+from exitkit import names
+from exitkit.data.loader import Loader
+from exitkit.data.split import DataSets
+from exitkit.errors import DataError
+from exitkit.models import costs
+from exitkit.models.build import blueprint, build
+from exitkit.models.exitnet import ExitNet
+from exitkit.objectives import build as objectives
+from exitkit.objectives.step import Step
+from exitkit.records import Batch
+from exitkit.runs import NetworkCard
+from exitkit.train import checkpoint
+from exitkit.train.optim import Optimisers, Schedule
+from exitkit.train.settings import Resolved
+from exitkit.train.trainer import Plan, Trainer
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What one run is made of, before its first step.
+
+    Attributes:
+        step: network and objective, on the device.
+        loader: the training batches.
+        card: what was built.
+        warnings: that leaving early costs more than it saves, where it does.
+    """
+
+    step: Step
+    loader: Loader
+    card: NetworkCard
+    warnings: tuple[str, ...]
+
+    def first_batches(self) -> list[Batch]:
+        """Return the first two batches of the first epoch; a lone one twice."""
+        batches = list(islice(self.loader.epoch(0), 2))
+        return batches if len(batches) == 2 else batches * 2
+
+
+def assemble(config: Resolved, data: DataSets, device: torch.device) -> Parts:
+    """Build network, objective and loader; the seed decides every weight.
+
+    Args:
+        config: settings.
+        data: what `config` names.
+        device: where training happens.
+    """
+    checkpoint.seed_generators(config.seed)
+    classes, size = len(data.classes), data.image.height
+    deepest = names.NETWORKS[config.arch].exits
+    exits = None if objectives.teaches(config.method) == "all" else (deepest,)
+
+    def another(first: int, wanted: Sequence[int]) -> nn.Module:
+        return build(config.arch, classes, size, config.heads, config.width, wanted, first)
+
+    network = another(1, tuple(range(1, deepest + 1)) if exits is None else exits)
+    assert isinstance(network, ExitNet)
+    counted = costs.count(network, size)
+    plan = blueprint(network, classes, len(data.train), size, another)
+    step = Step(network, objectives.build(config.method, plan))
+    step.to(device).to(memory_format=torch.channels_last)
+    return Parts(
+        step,
+        _loader(config, data, step.objective.views, device),
+        _card(config, data, network, counted),
+        tuple(filter(None, [costs.warning(counted)])),
+    )
+
+
+def trainer(config: Resolved, parts: Parts, data: DataSets, device: torch.device) -> Trainer:
+    """Return the trainer of the parts at its first epoch; `config` has a measured precision."""
+    milestones = tuple(share / config.epochs if share > 1 else share for share in config.milestones)
+    schedule = Schedule(config.schedule, config.warmup, milestones, config.gamma)
+    groups = parts.step.objective.param_groups()
+    optimisers = Optimisers(parts.step.network, groups, config, schedule)
+    return Trainer(
+        parts.step, optimisers, Plan(config.epochs, device, config.precision, data.image)
+    )
+
+
+def _loader(config: Resolved, data: DataSets, views: int, device: torch.device) -> Loader:
+    loader = Loader(data.train, data, config.batch_size, config.seed, device, views, config.augment)
+    if loader.steps == 0:
+        raise DataError(
+            f"training images of {data.name}", f"{len(data.train)}", "training needs at least 2"
+        )
+    return loader
+
+
+def _card(config: Resolved, data: DataSets, network: ExitNet, counted: costs.Costs) -> NetworkCard:
+    return NetworkCard(
+        arch=config.arch,
+        heads=config.heads,
+        width=config.width,
+        classes=data.classes,
+        image=data.image,
+        exits=network.exits,
+        macs=counted.leaving(network.exits),
+        parameters=counted.parameters(network.exits),
+        plain_macs=counted.plain,
+        method=config.method,
+    )

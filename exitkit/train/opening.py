@@ -1,0 +1,67 @@
+"""The first words of a run: its folder, its journal's first line, what is worth telling."""
+
+import os
+import shutil
+
+import torch
+
+import exitkit
+from exitkit import atomic, machine
+from exitkit.config import TrainConfig, to_dict
+from exitkit.data.split import DataSets
+from exitkit.errors import ConfigError
+from exitkit.journal import Journal
+from exitkit.runs import NetworkCard, Run
+from exitkit.train import checkpoint
+
+
+def create(files: Run, config: TrainConfig, card: NetworkCard, notes: list[str]) -> None:
+    """Create a run's folder in one step: settings, card and the journal's first line.
+
+    Raises:
+        ConfigError: the folder is there already, or cannot be made.
+    """
+    final = files.folder
+    draft = Run(final.with_name(f".{final.name}.{os.getpid()}"))
+    shutil.rmtree(draft.folder, ignore_errors=True)
+    try:
+        draft.folder.mkdir(parents=True)
+        atomic.write_text(draft.config, checkpoint.written(config))
+        draft.write_card(card)
+        begin(draft, config, notes, "start")
+        draft.folder.rename(final)
+    except OSError as error:
+        raise ConfigError(f"run {final.name!r}", f"{error}", "choose another --name") from error
+    finally:
+        shutil.rmtree(draft.folder, ignore_errors=True)
+
+
+def begin(files: Run, config: TrainConfig, notes: list[str], event: str, epochs: int = 0) -> None:
+    """Write to the journal what runs here, on what; `epochs` are finished already."""
+    Journal(files.journal).write(
+        event,
+        settings=to_dict(config),
+        exitkit=exitkit.__version__,
+        commit=machine.commit(),
+        machine=machine.describe(),
+        seed=config.seed,
+        selection="test" if config.paper_protocol else "tune",
+        epochs=epochs,
+        notes=notes,
+    )
+
+
+def describe(config: TrainConfig, sets: DataSets, device: torch.device) -> list[str]:
+    """Return the lines worth telling before training: data, device, protocol."""
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else "processor"
+    notes = [
+        f"data {sets.name}: {len(sets.train)} training, {len(sets.tune)} tune and "
+        f"{len(sets.test)} test images of {len(sets.classes)} classes; --data chooses another",
+        f"device {device} ({where}), {config.threads} threads",
+    ]
+    if config.paper_protocol:
+        notes.append(
+            "paper protocol: the best epoch is picked on the TEST split, so its test accuracy "
+            "is no honest estimate"
+        )
+    return notes
