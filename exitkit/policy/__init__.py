@@ -1,0 +1,1 @@
+"""When an image may leave: criteria, temperatures, thresholds and what they cost. No torch."""

@@ -1,0 +1,43 @@
+"""How sure an exit is, and the one comparison that lets an image leave."""
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32
+
+
+def max_probability(
+    logits: Float[np.ndarray, "n C"], temperature: float
+) -> Float32[np.ndarray, " n"]:
+    """Return the largest class probability of every row, softmax(logits / temperature).
+
+    Equal to 1 / sum_c exp((z_c - max z) / temperature), which cannot overflow.
+    """
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    if temperature != 1.0:
+        shifted /= np.float32(temperature)
+    total = np.exp(shifted, out=shifted).sum(axis=1)
+    confidence: Float32[np.ndarray, " n"] = np.reciprocal(total).astype(np.float32, copy=False)
+    return confidence
+
+
+def probabilities(
+    logits: Float[np.ndarray, "n C"], temperature: float
+) -> Float32[np.ndarray, "n C"]:
+    """Return softmax(logits / temperature), row by row."""
+    shifted = (logits - logits.max(axis=1, keepdims=True)) / np.float32(temperature)
+    weights = np.exp(shifted)
+    share: Float32[np.ndarray, "n C"] = (weights / weights.sum(axis=1, keepdims=True)).astype(
+        np.float32, copy=False
+    )
+    return share
+
+
+def leaves(
+    confidence: Float32[np.ndarray, " n"], threshold: float | Float[np.ndarray, "*n"]
+) -> Bool[np.ndarray, " n"]:
+    """Tell which rows leave: confidence >= threshold, both float32.
+
+    Every part of exitkit asks here, so that an image on the threshold leaves everywhere or
+    nowhere. A confidence that is not a number never leaves.
+    """
+    leave: Bool[np.ndarray, " n"] = confidence >= np.asarray(threshold, dtype=np.float32)
+    return leave
