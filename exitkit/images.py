@@ -77,6 +77,10 @@ def decode(
             return fit(_rgb(image, name), spec.height, spec.width)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise TooLarge(name, str(error), "send a smaller image") from error
+    except UnidentifiedImageError as error:
+        raise BadImage(  # the error's own text shows an address in memory
+            name, "cannot be decoded (of another kind)", "send a whole PNG, JPEG or WebP file"
+        ) from error
     except DAMAGED as error:
         raise BadImage(
             name, f"cannot be decoded ({error})", "send a whole PNG, JPEG or WebP file"

@@ -1,0 +1,1 @@
+"""Run a bundle: one segment after the other, each image as deep as its policy asks. No torch."""

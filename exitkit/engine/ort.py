@@ -1,0 +1,173 @@
+"""Segments on ONNX Runtime, and the two kinds of thread pools.
+
+Every session with a pool of its own that spins while it waits fights the others for the cores, so
+a private pool does not spin. The shared pool is ONNX Runtime's global one: a process has one at
+most, of a size that cannot change, and its threads spin for a while after each run.
+"""
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as native
+
+from exitkit import machine
+from exitkit.bundle import Manifest
+from exitkit.errors import ConfigError, EngineError, unknown
+
+POOLS = ("private", "shared")
+PROVIDERS = {"cpu": "CPUExecutionProvider"}
+_FAILURES = (
+    native.Fail,
+    native.InvalidArgument,
+    native.InvalidGraph,
+    native.InvalidProtobuf,
+    native.NoSuchFile,
+    native.NotImplemented,
+    native.RuntimeException,
+    RuntimeError,
+)
+
+# Size of this process's global pool once exitkit has made it; ONNX Runtime cannot be asked.
+_shared_threads: int | None = None
+_shared_lock = threading.Lock()
+
+
+class OrtSegment:
+    """One ONNX file of a bundle in a session of its own; several threads may run it at once."""
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        exit: int,
+        input_shape: tuple[int, int, int],
+        classes: int,
+        pool: str,
+        threads: int,
+    ) -> None:
+        self.exit, self.input_shape = exit, input_shape
+        self.pool, self.threads = pool, threads
+        self.classes = classes
+        self._session = session
+        self._outputs = [output.name for output in session.get_outputs()]
+
+    def run(
+        self, hidden: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Take hidden [n, D, h, w]; return logits [n, C] and the next segment's hidden or None.
+
+        A contiguous input is read where it lies and the outputs are handed over, not copied.
+
+        Raises:
+            EngineError: an input of another shape or type, or the runtime failed.
+        """
+        if hidden.shape[1:] != self.input_shape or hidden.dtype != np.float32:
+            raise EngineError(
+                f"exit {self.exit} expects float32 [n, {', '.join(map(str, self.input_shape))}]",
+                f"got {hidden.dtype} {list(hidden.shape)}",
+                "was it made for another network, or not preprocessed?",
+            )
+        try:
+            outputs = self._session.run(self._outputs, {"hidden": hidden})
+        except _FAILURES as error:
+            raise EngineError(
+                f"exit {self.exit}", f"ONNX Runtime failed ({error})", "run exitkit doctor"
+            ) from error
+        return outputs[0], outputs[1] if len(outputs) > 1 else None
+
+
+def load(
+    folder: Path,
+    manifest: Manifest,
+    pool: str = "private",
+    threads: int | None = None,
+    provider: str = "cpu",
+) -> list[OrtSegment]:
+    """Load a bundle's segments, shallow to deep.
+
+    Args:
+        folder: of the bundle.
+        manifest: of the same bundle.
+        pool: "private" (safe beside anything) or "shared" (one per process; see above).
+        threads: of the pool; all cores that the process may use where None.
+        provider: what computes; "cpu".
+
+    Raises:
+        ConfigError: unknown pool or provider, or a shared pool of another size is there already.
+        EngineError: a file cannot be loaded or has other inputs and outputs.
+    """
+    if pool not in POOLS:
+        raise unknown("pool", pool, POOLS)
+    if provider not in PROVIDERS:
+        raise unknown("provider", provider, PROVIDERS)
+    count = threads if threads is not None else machine.cores()
+    if count < 1:
+        raise ConfigError(f"{count} threads", "no pool is that small", "ask for 1 or more")
+    if pool == "shared":
+        _share(count)
+    options = _options(pool, count)
+    segments = []
+    for piece in manifest.segments:
+        session = _session(Path(folder) / piece.file, options, PROVIDERS[provider])
+        deepest = piece is manifest.segments[-1]
+        _check_names(session, piece.file, deepest)
+        segments.append(
+            OrtSegment(session, piece.exit, piece.input_shape, len(manifest.classes), pool, count)
+        )
+    return segments
+
+
+def _options(pool: str, threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if pool == "shared":
+        options.use_per_session_threads = False
+    else:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _share(threads: int) -> None:
+    """Make the process's global pool, once."""
+    global _shared_threads  # it is the process's, as ONNX Runtime's own is
+    with _shared_lock:
+        if _shared_threads is None:
+            try:
+                onnxruntime.set_global_thread_pool_sizes(threads, 1)
+            except native.Fail as error:
+                raise ConfigError(
+                    f"a shared pool of {threads} threads",
+                    "this process has one that exitkit did not make",
+                    'take pool="private", or load the bundle in a process of its own',
+                ) from error
+            _shared_threads = threads
+        elif _shared_threads != threads:
+            raise ConfigError(
+                f"a shared pool of {threads} threads",
+                f"this process has one of {_shared_threads}, whose size is fixed",
+                f'ask for {_shared_threads} threads, or take pool="private"',
+            )
+
+
+def _session(
+    path: Path, options: onnxruntime.SessionOptions, provider: str
+) -> onnxruntime.InferenceSession:
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=[provider])
+    except _FAILURES as error:
+        raise EngineError(str(path), f"cannot be loaded ({error})", "export it again") from error
+
+
+def _check_names(session: onnxruntime.InferenceSession, file: str, deepest: bool) -> None:
+    found = [node.name for node in session.get_inputs()], [n.name for n in session.get_outputs()]
+    wanted = ["hidden"], ["logits"] if deepest else ["logits", "hidden_out"]
+    if found != wanted:
+        raise EngineError(
+            f"{file} with inputs {wanted[0]} and outputs {wanted[1]}",
+            f"inputs {found[0]} and outputs {found[1]}",
+            "export it again",
+        )
