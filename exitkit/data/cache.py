@@ -73,7 +73,7 @@ def _read(path: Path, key: str) -> Arrays | None:
     """Return the arrays, or None where the file is absent, of other content, or damaged."""
     try:
         # Reading a member to its end checks its CRC-32.
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             if str(file[KEY]) == key:
                 return {part: file[part] for part in file.files if part != KEY}
             log.info("%s is out of date and will be made again", path)

@@ -6,7 +6,8 @@ A record is one byte of label (CIFAR-100: coarse, then fine) and 3,072 bytes of 
 
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -75,20 +76,6 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def defaults(size: int) -> Defaults:
-    """Return what suits 32x32 photographs; shifts grow with the image."""
-    return Defaults(
-        epochs=200,
-        batch_size=128,
-        lr=0.1,
-        schedule="step",
-        tune_share=0.1,
-        flip=True,
-        shift=max(1, size // 8),
-        rotate=0.0,
-    )
-
-
 def find(name: str, places: tuple[Path, ...], download: bool, folder: Path) -> Path:
     """Return the archive of `name`, looked for in `places` and `folder`, fetched if wanted.
 
@@ -115,10 +102,11 @@ def recognise(path: Path) -> str:
     Raises:
         DataError: it is neither, or cannot be read.
     """
-    for member in _walk(path):
-        for name, kind in KINDS.items():
-            if PurePosixPath(member.name).name in (*kind.train, *kind.test):
-                return name
+    with _opened(path) as tar:
+        for member in tar:
+            for name, kind in KINDS.items():
+                if PurePosixPath(member.name).name in (*kind.train, *kind.test):
+                    return name
     raise DataError(
         str(path),
         "holds the records of neither CIFAR-10 nor CIFAR-100",
@@ -139,7 +127,7 @@ def load(
     key = cache.content_key((name, str(state.st_size), str(state.st_mtime_ns), str(size)))
     place = f"{name}-{size}\n{archive.resolve()}"
     table = cache.arrays(place, key, lambda: _read(archive, kind, size), folder)
-    suggested = defaults(size)
+    suggested = Defaults.photographs(size)
     labels = table["labels"].tolist()
     first_test = int(table["train"])
     share = suggested.tune_share if tune_share is None else tune_share
@@ -164,14 +152,15 @@ def _read(archive: Path, kind: Kind, size: int) -> cache.Arrays:
     if missing:
         raise DataError(str(archive), f"has no {', '.join(missing)}", "fetch the archive again")
     classes = [line for line in members[kind.names].decode().splitlines() if line.strip()]
-    train = b"".join(members[name] for name in kind.train)
-    test = b"".join(members[name] for name in kind.test)
-    labels, pixels = _records(train + test, kind.label_bytes, len(classes), archive)
+    parts = [
+        _records(b"".join(members[name] for name in names), kind.label_bytes, len(classes), archive)
+        for names in (kind.train, kind.test)
+    ]
     return {
-        "pixels": arrays.resize(pixels, size),
-        "labels": labels,
+        "pixels": arrays.resize(np.concatenate([pixels for _, pixels in parts]), size),
+        "labels": np.concatenate([labels for labels, _ in parts]),
         "classes": np.array(classes),
-        "train": np.array(len(train) // (kind.label_bytes + PIXELS)),
+        "train": np.array(len(parts[0][0])),
     }
 
 
@@ -201,34 +190,27 @@ def _records(
 def _members(archive: Path, wanted: set[str]) -> dict[str, bytes]:
     """Read members by file name; nothing is unpacked to the disk, whatever paths they carry."""
     found: dict[str, bytes] = {}
-    for member in _walk(archive):
-        name = PurePosixPath(member.name).name
-        if name in wanted:
-            found[name] = member.read()
+    with _opened(archive) as tar:
+        for member in tar:
+            name = PurePosixPath(member.name).name
+            file = tar.extractfile(member) if member.isreg() and name in wanted else None
+            if file is None:
+                continue
+            if member.size > LIMIT:
+                raise DataError(
+                    str(archive),
+                    f"{member.name} has {member.size} bytes",
+                    "give the archive of CIFAR as it was published",
+                )
+            found[name] = file.read()
     return found
 
 
-@dataclass(frozen=True)
-class _Member:
-    name: str
-    read: Callable[[], bytes]
-
-
-def _walk(archive: Path) -> Iterator[_Member]:
-    """Yield the regular files of an archive; each can be read until the next one is asked for."""
+@contextmanager
+def _opened(archive: Path) -> Iterator[tarfile.TarFile]:
     try:
         with tarfile.open(archive, "r:gz") as tar:
-            for member in tar:
-                file = tar.extractfile(member) if member.isreg() else None
-                if file is None:
-                    continue
-                if member.size > LIMIT:
-                    raise DataError(
-                        str(archive),
-                        f"{member.name} has {member.size} bytes",
-                        "give the archive of CIFAR as it was published",
-                    )
-                yield _Member(member.name, file.read)
+            yield tar
     except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
         raise DataError(
             str(archive), f"cannot be read ({error})", "fetch the archive again"

@@ -13,8 +13,7 @@ from PIL import Image
 
 from exitkit.config import TrainConfig
 from exitkit.data import arrays, cache, decode, tree
-from exitkit.data.cifar import defaults
-from exitkit.data.split import DataSets, Split, Test, Train, Tune, hold_out
+from exitkit.data.split import DataSets, Defaults, Split, Test, Train, Tune, hold_out
 from exitkit.data.stream import Stream
 from exitkit.data.tree import Files, Tree
 from exitkit.errors import ConfigError, DataError
@@ -41,7 +40,7 @@ def load(folder: Path, config: TrainConfig, caches: Path) -> DataSets:
     """
     found = tree.read(folder)
     size = config.image_size or usual_size(found.train.paths)
-    suggested = defaults(size)
+    suggested = Defaults.photographs(size)
     files, train, tune, test = _divide(found, folder, config.tune_share, suggested.tune_share)
     spec = ImageSpec(size, size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     megabytes = len(files.paths) * size * size * 3 / 1e6

@@ -119,6 +119,20 @@ class Defaults:
     rotate: float
     ece_bins: int = 15
 
+    @classmethod
+    def photographs(cls, size: int) -> "Defaults":
+        """Return what suits CIFAR and folders of photographs; shifts grow with the image."""
+        return cls(
+            epochs=200,
+            batch_size=128,
+            lr=0.1,
+            schedule="step",
+            tune_share=0.1,
+            flip=True,
+            shift=max(1, size // 8),
+            rotate=0.0,
+        )
+
 
 @dataclass(frozen=True)
 class DataSets:

@@ -5,6 +5,7 @@ of workers nor their speed changes a pixel.
 """
 
 import multiprocessing
+import multiprocessing.context
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,15 +60,26 @@ class Stream:
             num_workers=self.workers,
             collate_fn=_collate,
             pin_memory=torch.cuda.is_available(),
-            # Forking a process whose libraries run threads may lock it up.
-            multiprocessing_context=multiprocessing.get_context("forkserver")
-            if self.workers
-            else None,
+            multiprocessing_context=_context() if self.workers else None,
+            # Workers' seeds come from here and are used by nothing; without it the loader would
+            # draw from torch's global generator.
+            generator=torch.Generator().manual_seed(0),
         )
         for found in loader:
             if isinstance(found, str):
                 raise DataError("training images", found, "remove or replace the file")
             yield tuple(found)
+
+
+def _context() -> multiprocessing.context.ForkServerContext:
+    """Make workers forks of a small process that has imported what they need.
+
+    Forking this process, whose libraries run threads, might lock them up; starting each from
+    nothing would import torch again for every pass over the data.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "torchvision.transforms.v2"])
+    return context
 
 
 class _Files(Dataset[Views | str]):
