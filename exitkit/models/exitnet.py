@@ -70,5 +70,7 @@ class Head(nn.Module):
     def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits [B, C], feature [B, D, h, w] and embedding [B, D]."""
         feature = self.body(hidden)
-        embedding = feature.mean(dim=(2, 3))
+        # The mean as a sum and a scaling: the gradient of `mean` leaves channels-last and makes
+        # the whole backward pass of MobileNetV2 4 % slower on CPUs.
+        embedding = feature.sum(dim=(2, 3)) * (1.0 / (feature.shape[2] * feature.shape[3]))
         return self.classifier(embedding), feature, embedding
