@@ -1,0 +1,1 @@
+"""Networks with exits: stages, heads and what they cost."""

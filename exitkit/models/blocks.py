@@ -1,0 +1,32 @@
+"""The one brick of every network here: convolution without bias, batch normalisation, ReLU."""
+
+import math
+
+from torch import nn
+
+
+def conv_bn(
+    inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1, relu: bool = True
+) -> list[nn.Module]:
+    """Return convolution (same padding), batch normalisation and, if wanted, ReLU."""
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+    norm = nn.BatchNorm2d(outputs)
+    # In place: batch normalisation does not need its own output to compute gradients.
+    return [conv, norm, nn.ReLU(inplace=True)] if relu else [conv, norm]
+
+
+def depthwise(channels: int, stride: int = 1, relu: bool = True) -> list[nn.Module]:
+    """Return a 3x3 convolution of each channel alone, batch normalisation and, if wanted, ReLU."""
+    return conv_bn(channels, channels, 3, stride, groups=channels, relu=relu)
+
+
+def initialise(module: nn.Module) -> None:
+    """Draw convolutions from N(0, sqrt(2 / (k * k * C_out))), from torch's own generator.
+
+    Source: He et al. 2015, as the published networks use it (also where groups are involved).
+    Batch normalisation starts at 1 and 0 and linear layers as torch draws them.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d):
+            fan = math.prod(part.kernel_size) * part.out_channels
+            nn.init.normal_(part.weight, 0.0, math.sqrt(2.0 / fan))

@@ -1,0 +1,140 @@
+"""Networks by name: the one place where stages and heads are put together."""
+
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, nn
+
+from exitkit.errors import ConfigError, unknown
+from exitkit.models.backbone import Backbone
+from exitkit.models.blocks import initialise
+from exitkit.models.dryrun import dry_run
+from exitkit.models.exitnet import ExitNet
+from exitkit.models.heads import HEADS, head
+from exitkit.models.mobilenet import mobilenetv2
+from exitkit.models.resnet import resnet18
+from exitkit.records import Blueprint
+from exitkit.runs import NetworkCard
+
+NETWORKS: dict[str, Callable[[float], Backbone]] = {
+    "resnet18": resnet18,
+    "mobilenetv2": mobilenetv2,
+}
+SMALLEST = 32
+
+
+def build(
+    arch: str,
+    classes: int,
+    image_size: int = 32,
+    heads: str = "light",
+    width: float = 1.0,
+    exits: Sequence[int] | None = None,
+    first: int = 1,
+) -> ExitNet:
+    """Build a network with fresh weights, drawn from torch's default generator.
+
+    The same generator state gives the same weights, and the stages and the deepest head get the
+    same ones whatever other exits there are.
+
+    Args:
+        arch: a name of `NETWORKS`.
+        classes: C, at least 2.
+        image_size: pixels per side of the square images, at least 32.
+        heads: a name of `HEADS`.
+        width: multiplier of every layer's channels, which are rounded to multiples of 8.
+        exits: numbers of the exits to build, the deepest among them; all where not given.
+        first: above 1, only stages `first` to K are built: a branch.
+
+    Raises:
+        ConfigError: an unknown name or exit, no deepest exit, a size that does not work.
+    """
+    if arch not in NETWORKS:
+        raise unknown("network", arch, NETWORKS)
+    if heads not in HEADS:
+        raise unknown("kind of heads", heads, HEADS)
+    if width <= 0:
+        raise ConfigError(f"width {width}", "is not above zero", "give a larger number")
+    if image_size < SMALLEST:
+        raise ConfigError(
+            f"images of {image_size} pixels",
+            f"the networks need at least {SMALLEST}",
+            f"give an image size of {SMALLEST} or more",
+        )
+    if classes < 2:
+        raise ConfigError(f"{classes} classes", "nothing to tell apart", "give at least 2")
+    backbone = NETWORKS[arch](width)
+    wanted = _exits(arch, len(backbone.stages), exits, first)
+    stages = [_fresh(make()) for make in backbone.stages[first - 1 :]]
+    # Deepest first: see the docstring's promise.
+    made = {k: _fresh(head(backbone, heads, k, classes, image_size)) for k in reversed(wanted)}
+    return ExitNet(stages, made, first)
+
+
+def _fresh(module: nn.Module) -> nn.Module:
+    initialise(module)
+    return module
+
+
+def _exits(arch: str, deepest: int, exits: Sequence[int] | None, first: int) -> list[int]:
+    possible = range(first, deepest + 1)
+    if not possible or first < 1:
+        raise ConfigError(
+            f"a branch from stage {first}",
+            f"{arch} has stages 1 to {deepest}",
+            "choose one of them",
+        )
+    wanted = sorted(possible if exits is None else exits)
+    if len(set(wanted)) != len(wanted) or not set(wanted) <= set(possible):
+        raise ConfigError(
+            f"exits {', '.join(map(str, wanted))}",
+            f"{arch} has exits {', '.join(map(str, possible))}",
+            "name each wanted exit once",
+        )
+    if deepest not in wanted:
+        raise ConfigError(
+            f"exits {', '.join(map(str, wanted)) or 'none'}",
+            f"exit {deepest}, the network's own end, is missing",
+            "add it: the deepest exit always answers",
+        )
+    return wanted
+
+
+def rebuild(card: NetworkCard) -> ExitNet:
+    """Build the network that a card describes, with fresh weights to load into.
+
+    Raises:
+        ConfigError: the card names what this exitkit does not have.
+    """
+    if card.image.height != card.image.width:
+        raise ConfigError(
+            f"images of {card.image.height}x{card.image.width} pixels",
+            "networks are built for square images",
+            "train it again with --image-size",
+        )
+    return build(
+        card.arch, len(card.classes), card.image.height, card.heads, card.width, card.exits
+    )
+
+
+def blueprint(
+    network: ExitNet,
+    classes: int,
+    samples: int,
+    image_size: int,
+    build: Callable[[int, Sequence[int]], nn.Module],
+) -> Blueprint:
+    """Describe `network` to an objective; see Blueprint for what the arguments mean."""
+    outputs = dry_run(network, image_size)
+    return Blueprint(
+        classes=classes,
+        samples=samples,
+        exits=network.exits,
+        features=tuple(_shape(answer.feature) for answer in outputs),
+        hidden=tuple(_shape(hidden) for hidden in outputs.hidden),
+        build=build,
+    )
+
+
+def _shape(maps: Tensor) -> tuple[int, int, int]:
+    _, channels, height, width = maps.shape
+    return channels, height, width

@@ -1,0 +1,64 @@
+"""MobileNetV2 with the CIFAR stem: strides that leave 4x4 pixels of 32x32.
+
+Source: Sandler et al. 2018, MobileNetV2, with ReLU instead of ReLU6 and the cuts, strides and last
+layers of the LOTH networks (ACM MM 2024).
+"""
+
+from functools import partial
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from exitkit.models.backbone import Backbone, scaled
+from exitkit.models.blocks import conv_bn, depthwise
+
+# (expansion, channels, blocks, stride of the first block) of each stage's groups
+GROUPS = (
+    ((1, 16, 1, 1), (6, 24, 2, 1)),
+    ((6, 32, 3, 2),),
+    ((6, 64, 4, 2), (6, 96, 3, 1)),
+    ((6, 160, 3, 2), (6, 320, 1, 1)),
+)
+STEM, LAST = 32, 1280
+
+
+class InvertedResidual(nn.Module):
+    """Widen, filter each channel, narrow without ReLU; a shortcut where the shape stays."""
+
+    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int) -> None:
+        super().__init__()
+        inner = inputs * expansion
+        widen = conv_bn(inputs, inner) if expansion > 1 else []
+        narrow = conv_bn(inner, outputs, relu=False)
+        self.body = nn.Sequential(*widen, *depthwise(inner, stride), *narrow)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, hidden: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
+        """Return the narrow map, added to the input where the shape stays."""
+        output: Tensor = self.body(hidden)
+        return hidden + output if self.residual else output
+
+
+def _stage(number: int, inputs: int, width: float) -> nn.Module:
+    layers: list[nn.Module] = conv_bn(3, inputs, 3) if number == 1 else []
+    for expansion, channels, blocks, stride in GROUPS[number - 1]:
+        outputs = scaled(channels, width)
+        for block in range(blocks):
+            layers.append(InvertedResidual(inputs, outputs, expansion, stride if block == 0 else 1))
+            inputs = outputs
+    if number == len(GROUPS):
+        layers += [nn.ReLU(), *conv_bn(inputs, scaled(LAST, width))]
+    return nn.Sequential(*layers)
+
+
+def mobilenetv2(width: float) -> Backbone:
+    """Describe MobileNetV2: four stages, taps at 32, 16, 8 and 4 pixels of 32."""
+    taps = tuple(scaled(groups[-1][1], width) for groups in GROUPS[:-1])
+    inputs = (scaled(STEM, width), *taps)
+    return Backbone(
+        stages=tuple(partial(_stage, n, i, width) for n, i in enumerate(inputs, start=1)),
+        channels=(*taps, scaled(LAST, width)),
+        strides=(1, 2, 4, 8),
+        bottle=tuple(scaled(c, width) for c in (256, 512, LAST)),
+        depthwise=True,
+    )

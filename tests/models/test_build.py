@@ -1,0 +1,226 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from exitkit import names
+from exitkit.errors import ConfigError
+from exitkit.images import ImageSpec
+from exitkit.models.backbone import scaled
+from exitkit.models.build import NETWORKS, SMALLEST, blueprint, build, rebuild
+from exitkit.models.heads import HEADS
+from exitkit.runs import NetworkCard
+
+ARCHS = sorted(NETWORKS)
+
+
+def images(size: int = 32, count: int = 2) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(7)
+    return torch.randn(count, 3, size, size, generator=generator)
+
+
+def seeded(*args, **options) -> nn.Module:
+    torch.manual_seed(3)
+    return build(*args, **options)
+
+
+def test_the_names_that_users_type_are_those_of_the_code():
+    assert set(names.NETWORKS) == set(NETWORKS)
+    assert set(names.HEADS) == set(HEADS)
+    for arch, network in names.NETWORKS.items():
+        assert len(NETWORKS[arch](1.0).stages) == network.exits
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("heads", sorted(HEADS))
+@pytest.mark.parametrize("size", [32, 45])
+def test_every_exit_has_the_deepest_shape(arch, heads, size):
+    network = build(arch, 7, size, heads, width=0.25).eval()
+    outputs = network(images(size))
+    side = math.ceil(size / 8)
+    assert [answer.number for answer in outputs] == [1, 2, 3, 4]
+    for answer in outputs:
+        assert answer.logits.shape == (2, 7)
+        assert answer.feature.shape == (2, *outputs.hidden[-1].shape[1:])
+        assert answer.feature.shape[2:] == (side, side)
+        assert answer.embedding.shape == answer.feature.shape[:2]
+    strides = (1, 2, 4, 8)
+    assert [h.shape[2] for h in outputs.hidden] == [math.ceil(size / s) for s in strides]
+
+
+@pytest.mark.parametrize(
+    ("arch", "hidden"),
+    [
+        ("resnet18", ((64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4))),
+        ("mobilenetv2", ((24, 32, 32), (32, 16, 16), (96, 8, 8), (1280, 4, 4))),
+    ],
+)
+def test_blueprint_tells_the_taps_of_the_paper(arch, hidden):
+    network = build(arch, 100, exits=(2, 4))
+    generator, modes = torch.get_rng_state(), [m.training for m in network.modules()]
+    plan = blueprint(network, 100, 50_000, 32, lambda first, exits: network)
+    assert plan.hidden == hidden
+    assert plan.exits == (2, 4)
+    assert plan.features == (hidden[-1], hidden[-1])
+    assert (plan.classes, plan.samples) == (100, 50_000)
+    assert plan.build(1, (4,)) is network
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert [m.training for m in network.modules()] == modes
+
+
+def test_larger_images_keep_the_weights_but_not_the_maps():
+    small, large = (seeded("resnet18", 3, size, width=0.25) for size in (32, 224))
+    shapes = {name: t.shape for name, t in small.state_dict().items()}
+    assert {name: t.shape for name, t in large.state_dict().items()} == shapes
+    plan = blueprint(large, 3, 1, 224, lambda first, exits: large)
+    assert set(plan.features) == {(128, 28, 28)}
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_the_generator_alone_decides_the_weights(arch):
+    first, second = seeded(arch, 5, width=0.25), seeded(arch, 5, width=0.25)
+    other = build(arch, 5, width=0.25)
+    state = first.state_dict()
+    assert all(torch.equal(state[k], t) for k, t in second.state_dict().items())
+    assert not torch.equal(
+        state["heads.4.classifier.weight"], other.state_dict()["heads.4.classifier.weight"]
+    )
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_other_exits_do_not_change_the_weights_of_the_plain_network(arch):
+    full = seeded(arch, 5, width=0.25).state_dict()
+    plain = seeded(arch, 5, width=0.25, exits=[4]).state_dict()
+    assert plain.keys() == {k for k in full if not k.startswith(("heads.1", "heads.2", "heads.3"))}
+    assert all(torch.equal(full[k], t) for k, t in plain.items())
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_a_branch_is_the_tail_of_the_network(arch):
+    whole = seeded(arch, 5, width=0.25).eval()
+    branch = build(arch, 5, width=0.25, exits=(3, 4), first=3).eval()
+    state = whole.state_dict()
+    branch.load_state_dict({name: state[name] for name in branch.state_dict()})
+    outputs = whole(images())
+    tail = branch(outputs.hidden[1])
+    assert [answer.number for answer in tail] == [3, 4]
+    assert len(tail.hidden) == 2
+    torch.testing.assert_close(tail[-1].logits, outputs[-1].logits)
+    torch.testing.assert_close(tail[0].feature, outputs[2].feature)
+
+
+def test_convolutions_start_as_the_papers_say():
+    network = seeded("resnet18", 100)
+    weight = network.stages["4"][0].body[0].weight  # 3x3 to 512 channels
+    assert weight.shape == (512, 256, 3, 3)
+    assert weight.std().item() == pytest.approx(math.sqrt(2 / (9 * 512)), rel=0.01)
+    assert abs(weight.mean().item()) < 1e-4
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.weight.eq(1).all()
+            assert module.bias.eq(0).all()
+        if isinstance(module, nn.Conv2d):
+            assert module.bias is None
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("heads", sorted(HEADS))
+def test_every_parameter_learns_from_the_exits(arch, heads):
+    network = build(arch, 5, heads=heads, width=0.25)
+    sum(answer.logits.square().sum() for answer in network(images(count=4))).backward()
+    assert [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_memory_format_changes_no_answer(arch):
+    network = build(arch, 5, width=0.25).eval()
+    plain = network(images())
+    network.to(memory_format=torch.channels_last)
+    other = network(images().contiguous(memory_format=torch.channels_last))
+    assert other[0].feature.is_contiguous(memory_format=torch.channels_last)
+    for a, b in zip(plain, other, strict=True):
+        torch.testing.assert_close(a.logits, b.logits, rtol=1e-3, atol=1e-4)
+
+
+def test_an_answer_does_not_depend_on_its_neighbours():
+    network = build("mobilenetv2", 5, width=0.25).eval()
+    batch = images(count=3)
+    together = network(batch)
+    for row in range(3):
+        alone = network(batch[row : row + 1])
+        torch.testing.assert_close(
+            alone[1].logits[0], together[1].logits[row], rtol=1e-3, atol=1e-4
+        )
+
+
+class Logits(nn.Module):
+    """The network as the exporter's tracer can see it: tensors in, tensors out."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(answer.logits for answer in self.network(batch))
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_tracing_keeps_the_batch_free(arch):
+    network = Logits(build(arch, 5, width=0.25)).eval()
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(network, (images(),), dynamic_shapes=({0: batch},))
+    five = images(count=5)
+    for traced, real in zip(program.module()(five), network(five), strict=True):
+        torch.testing.assert_close(traced, real)
+
+
+def test_width_scales_to_multiples_of_eight_and_one_changes_nothing():
+    # 64 * 0.3 = 19.2 -> 16 ; 100 * 0.3 = 30 -> 32 ; 20 * 1.0 stays ; 24 * 0.25 = 6 -> 8
+    assert [scaled(64, 0.3), scaled(100, 0.3), scaled(20, 1.0), scaled(24, 0.25)] == [16, 32, 20, 8]
+    plan = NETWORKS["mobilenetv2"](0.5)
+    assert plan.channels == (16, 16, 48, 640)  # 24 * 0.5 = 12 rounds up
+    assert plan.bottle == (128, 256, 640)
+    assert NETWORKS["resnet18"](2.0).channels == (128, 256, 512, 1024)
+
+
+def test_a_card_rebuilds_the_network_it_describes():
+    network = build("mobilenetv2", 3, 48, "bottle", 0.25, exits=(2, 4))
+    spec = ImageSpec(48, 48, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    card = NetworkCard(
+        "mobilenetv2", "bottle", 0.25, ("a", "b", "c"), spec, (2, 4), (1, 2), (1, 2), 2, "deep"
+    )
+    again = rebuild(card)
+    again.load_state_dict(network.state_dict())
+    assert again.exits == (2, 4)
+    a, b = network.eval()(images(48)), again.eval()(images(48))
+    assert torch.equal(a[0].logits, b[0].logits)
+
+
+def test_a_card_of_images_that_are_not_square_is_refused():
+    spec = ImageSpec(32, 48, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    card = NetworkCard("resnet18", "light", 1.0, ("a", "b"), spec, (4,), (1,), (1,), 1, "ce")
+    with pytest.raises(ConfigError, match="images of 32x48 pixels: networks are built for square"):
+        rebuild(card)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"arch": "resnet81"}, "did you mean 'resnet18'.*choose one of: mobilenetv2, resnet18"),
+        ({"heads": "lite"}, "kind of heads 'lite'.*choose one of: bottle, light"),
+        ({"exits": (1, 2)}, "exits 1, 2: exit 4, the network's own end, is missing; add it"),
+        ({"exits": ()}, "exits none: exit 4"),
+        ({"exits": (4, 5)}, "exits 4, 5: resnet18 has exits 1, 2, 3, 4"),
+        ({"exits": (2, 2, 4)}, "name each wanted exit once"),
+        ({"exits": (1, 4), "first": 2}, "exits 1, 4: resnet18 has exits 2, 3, 4"),
+        ({"first": 5}, "a branch from stage 5: resnet18 has stages 1 to 4"),
+        ({"first": 0}, "a branch from stage 0: resnet18 has stages 1 to 4"),
+        ({"image_size": SMALLEST - 1}, "images of 31 pixels: the networks need at least 32"),
+        ({"width": 0.0}, r"width 0\.0: is not above zero"),
+        ({"classes": 1}, "1 classes: nothing to tell apart"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        build(**{"arch": "resnet18", "classes": 10, **options})
