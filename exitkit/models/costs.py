@@ -1,0 +1,150 @@
+"""What a network costs: multiply-adds per image and parameters, per stage and per head.
+
+Multiply-adds are those of convolutions and linear layers, for one image; batch normalisation,
+activations and pooling are not counted. Parameters are counted all.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+from torch import Tensor, nn
+
+from exitkit.errors import ConfigError
+from exitkit.models.dryrun import dry_run
+from exitkit.models.exitnet import ExitNet
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Costs of a network, piece by piece.
+
+    Attributes:
+        stages: multiply-adds of stage 1..K.
+        heads: multiply-adds of each exit's head, by exit number.
+        stage_parameters: parameters of stage 1..K.
+        head_parameters: parameters of each exit's head, by exit number.
+    """
+
+    stages: tuple[int, ...]
+    heads: Mapping[int, int]
+    stage_parameters: tuple[int, ...]
+    head_parameters: Mapping[int, int]
+
+    @property
+    def exits(self) -> tuple[int, ...]:
+        """The numbers of the exits, shallow to deep."""
+        return tuple(sorted(self.heads))
+
+    @property
+    def plain(self) -> int:
+        """Multiply-adds of the same network without early exits."""
+        return sum(self.stages) + self.heads[len(self.stages)]
+
+    def segments(self, exits: Sequence[int]) -> tuple[int, ...]:
+        """Return the multiply-adds from each kept exit to the next, its head included.
+
+        Args:
+            exits: numbers of the kept exits, shallow to deep; the last one always answers.
+        """
+        return self._between(exits, self.stages, self.heads)
+
+    def leaving(self, exits: Sequence[int]) -> tuple[int, ...]:
+        """Return the multiply-adds of leaving at each kept exit.
+
+        All stages and all kept heads on the way are paid; heads that are not kept are not run.
+        """
+        return tuple(accumulate(self.segments(exits)))
+
+    def parameters(self, exits: Sequence[int]) -> tuple[int, ...]:
+        """Return the parameters needed to leave at each kept exit, earlier kept heads included."""
+        return tuple(accumulate(self._between(exits, self.stage_parameters, self.head_parameters)))
+
+    def _between(
+        self, exits: Sequence[int], stages: Sequence[int], heads: Mapping[int, int]
+    ) -> tuple[int, ...]:
+        kept = tuple(exits)
+        if not kept or list(kept) != sorted(set(kept)) or not set(kept) <= set(self.heads):
+            raise ConfigError(
+                f"exits {', '.join(map(str, kept)) or 'none'}",
+                f"the network has exits {', '.join(map(str, self.exits))}",
+                "name each wanted exit once, shallow to deep",
+            )
+        before = (0, *kept[:-1])
+        return tuple(sum(stages[a:b]) + heads[b] for a, b in zip(before, kept, strict=True))
+
+
+def count(network: ExitNet, image_size: int) -> Costs:
+    """Count the costs of `network` for one square image; nothing is computed or changed.
+
+    Raises:
+        ConfigError: `network` is a branch, which takes no images.
+    """
+    macs: dict[nn.Module, int] = {}
+
+    def layer(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        macs[module] = macs.get(module, 0) + _multiply_adds(module, output)
+
+    hooks = [
+        module.register_forward_hook(layer)
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
+    try:
+        dry_run(network, image_size)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+    def total(part: nn.Module) -> int:
+        return sum(macs.get(module, 0) for module in part.modules())
+
+    stages = [network.stages[str(k + 1)] for k in range(network.deepest)]
+    heads = {k: network.heads[str(k)] for k in network.exits}
+    return Costs(
+        stages=tuple(total(stage) for stage in stages),
+        heads={k: total(head) for k, head in heads.items()},
+        stage_parameters=tuple(_parameters(stage) for stage in stages),
+        head_parameters={k: _parameters(head) for k, head in heads.items()},
+    )
+
+
+def _multiply_adds(module: nn.Module, output: Tensor) -> int:
+    """Every output number is a dot product over the layer's weights that reach it."""
+    if isinstance(module, nn.Conv2d):
+        reach = module.in_channels // module.groups * math.prod(module.kernel_size)
+    else:
+        assert isinstance(module, nn.Linear)
+        reach = module.in_features
+    return output.numel() * reach
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def warning(costs: Costs, exits: Sequence[int] | None = None) -> str | None:
+    """Say which kept early exits cost more to leave at than the whole network without exits.
+
+    Args:
+        costs: of the network.
+        exits: the kept exits, shallow to deep; all where not given.
+
+    Returns:
+        One line with both numbers per exit, or None where every early exit saves something.
+    """
+    kept = costs.exits if exits is None else tuple(exits)
+    # The deepest exit always pays for the heads before it; that is no surprise.
+    dear = [
+        f"exit {k} costs {macs / 1e6:.1f} M"
+        for k, macs in zip(kept, costs.leaving(kept), strict=True)
+        if macs > costs.plain and k != len(costs.stages)
+    ]
+    if not dear:
+        return None
+    return (
+        f"leaving at {', '.join(dear)} multiply-adds per image, all kept heads on the way paid; "
+        f"the network without early exits costs {costs.plain / 1e6:.1f} M: these exits save "
+        "nothing, keep fewer exits or train with --heads light"
+    )
