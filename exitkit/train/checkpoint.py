@@ -28,8 +28,7 @@ _UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.Unp
 
 def save(path: Path, state: dict[str, Any]) -> None:  # Any: tensors, numbers, lists, dicts
     """Write a checkpoint; a process killed at any moment leaves the old one or the new one."""
-    with replacing(path) as temporary:
-        torch.save({"schema": SCHEMA, **state}, temporary)
+    _write(path, {"schema": SCHEMA, **state})
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -48,9 +47,11 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def save_network(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write a network's weights: on the processor, contiguous, floating point as float32."""
-    with replacing(path) as temporary:
-        torch.save(plain(weights), temporary)
+    """Write a network's weights: on the processor, contiguous, floating point as float32.
+
+    The same weights give the same bytes.
+    """
+    _write(path, plain(weights))
 
 
 def load_network(path: Path) -> dict[str, Tensor]:
@@ -150,6 +151,12 @@ def seed_generators(seed: int) -> None:
     torch.manual_seed(seed)  # the GPUs' too
     random.seed(seed)
     np.random.seed(seed % 2**32)
+
+
+def _write(path: Path, state: dict[str, Any]) -> None:
+    # Given a path, torch would write the temporary file's name into the archive.
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        torch.save(state, file)
 
 
 def _read(path: Path, do: str) -> Any:  # Any: what the file holds

@@ -23,7 +23,9 @@ def create(files: Run, config: TrainConfig, card: NetworkCard, notes: list[str])
     """
     final = files.folder
     draft = Run(final.with_name(f".{final.name}.{os.getpid()}"))
-    shutil.rmtree(draft.folder, ignore_errors=True)
+    for left in final.parent.glob(f".{final.name}.*"):
+        if left.suffix[1:].isdecimal():  # of a process that was killed here
+            shutil.rmtree(left, ignore_errors=True)
     try:
         draft.folder.mkdir(parents=True)
         atomic.write_text(draft.config, checkpoint.written(config))
