@@ -1,0 +1,19 @@
+"""Serve a bundle over HTTP: `run` for the command line, `server` for tests and the demo.
+
+What lies where: `protocol` (Open Inference Protocol v2, JSON to arrays and back), `codec` (image
+files to the network's input) and `scheduler` (one engine thread behind a bounded queue) know no
+HTTP; `service` holds them together with the model; `app` maps routes to it and errors to status
+codes; `process` has the socket, the signals and the end.
+"""
+
+import importlib
+from typing import Any
+
+# Imported when first used: help texts and limits need no web framework.
+_PUBLIC = {"run": "exitkit.serve.process", "server": "exitkit.serve.process"}
+
+
+def __getattr__(name: str) -> Any:  # Any: whatever the public name is
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'exitkit.serve' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
