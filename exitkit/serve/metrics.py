@@ -1,0 +1,134 @@
+"""What the server counts: Prometheus metrics, and the few numbers that its page shows.
+
+Names follow Prometheus practice: one prefix, base units, `_total` counters, few labels.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+# Seconds; an answer takes from a fraction of a millisecond to seconds under load.
+BUCKETS = (
+    0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1, 2, 4, 8,
+)  # fmt: skip
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+RECENT = 2048
+WINDOW_S = 10.0
+
+
+class Metrics:
+    """Counters of one server, in a registry of their own.
+
+    Args:
+        exits: numbers of the kept exits.
+        macs: multiply-adds of leaving at each of them.
+        plain_macs: of the network without exits.
+        thresholds: in force, one per exit but the deepest.
+        waiting: tells how many images wait.
+    """
+
+    def __init__(
+        self,
+        exits: Sequence[int],
+        macs: Sequence[float],
+        plain_macs: float,
+        thresholds: Sequence[float],
+        waiting: Callable[[], float],
+    ) -> None:
+        self._exits, self._macs, self._plain = tuple(exits), np.asarray(macs), plain_macs
+        self._began = time.monotonic()
+        self._recent: deque[tuple[float, float, int]] = deque(maxlen=RECENT)
+        self.registry = registry = CollectorRegistry(auto_describe=True)
+        self._requests = Counter(
+            "exitkit_requests", "Requests by route and status.", ["route", "status"],
+            registry=registry,
+        )  # fmt: skip
+        self._seconds = Histogram(
+            "exitkit_request_duration_seconds", "From the request's head to its answer's end.",
+            ["route"], buckets=BUCKETS, registry=registry,
+        )  # fmt: skip
+        self._taken = Counter(
+            "exitkit_exits_taken", "Images by the exit that answered.", ["exit"], registry=registry
+        )
+        self._spent = Counter("exitkit_spent_macs", "Multiply-adds computed.", registry=registry)
+        self._whole = Counter(
+            "exitkit_plain_macs", "Multiply-adds of the network without exits.", registry=registry
+        )
+        saved = Gauge(
+            "exitkit_compute_saved_ratio", "1 - spent / plain, since the start.", registry=registry
+        )
+        saved.set_function(self._saved)
+        queue = Gauge("exitkit_queue_images", "Images that wait.", registry=registry)
+        queue.set_function(waiting)
+        self._waiting = waiting
+        self._sizes = Histogram(
+            "exitkit_batch_images", "Images per run of the engine.", buckets=SIZES,
+            registry=registry,
+        )  # fmt: skip
+        self._compute = Histogram(
+            "exitkit_batch_duration_seconds", "Of one run of the engine.", buckets=BUCKETS,
+            registry=registry,
+        )  # fmt: skip
+        threshold = Gauge(
+            "exitkit_threshold", "Threshold in force, by exit.", ["exit"], registry=registry
+        )
+        for exit_, value in zip(exits, thresholds, strict=False):  # the deepest has none
+            threshold.labels(exit_).set(value)
+        for exit_ in exits:
+            self._taken.labels(exit_)
+
+    def responded(self, route: str, status: int, seconds: float) -> None:
+        """Count one response of any route."""
+        self._requests.labels(route, status).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def answered(self, exits: NDArray[np.int64], seconds: float) -> None:
+        """Count the images of one request that was answered in `seconds`, by the exit of each."""
+        for exit_, macs in zip(self._exits, self._macs, strict=True):
+            count = int((exits == exit_).sum())
+            self._taken.labels(exit_).inc(count)
+            self._spent.inc(count * float(macs))
+        self._whole.inc(len(exits) * self._plain)
+        self._recent.append((time.monotonic(), seconds * 1e3, len(exits)))
+
+    def ran(self, images: int, seconds: float) -> None:
+        """Count one run of the engine."""
+        self._sizes.observe(images)
+        self._compute.observe(seconds)
+
+    def text(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def snapshot(self) -> dict[str, Any]:  # Any: whatever JSON can hold
+        """Return the numbers of the page: images by exit, latency and rate of late."""
+        now = time.monotonic()
+        recent = list(self._recent)
+        late = [row for row in recent if now - row[0] <= WINDOW_S]
+        times = np.asarray([row[1] for row in recent])
+        middle, high = np.quantile(times, [0.5, 0.95]).tolist() if len(times) else (None, None)
+        taken = {str(k): int(self._value("exitkit_exits_taken_total", exit=k)) for k in self._exits}
+        return {
+            "uptime_s": round(now - self._began, 1),
+            "images": sum(taken.values()),
+            "exits": taken,
+            "compute_saved": self._saved(),
+            "queue": int(self._waiting()),
+            "images_per_s": sum(row[2] for row in late) / min(WINDOW_S, max(now - self._began, 1)),
+            "latency_ms": {"p50": middle, "p95": high, "requests": len(recent)},
+        }
+
+    def _saved(self) -> float:
+        plain = self._value("exitkit_plain_macs_total")
+        return 1 - self._value("exitkit_spent_macs_total") / plain if plain else 0.0
+
+    def _value(self, name: str, **labels: int) -> float:
+        texts = {k: str(v) for k, v in labels.items()}
+        return self.registry.get_sample_value(name, texts) or 0.0

@@ -1,0 +1,89 @@
+"""What people look at: the page, the API's documentation, metrics, and the trade-off."""
+
+from importlib.resources import files
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from exitkit.serve import metrics
+from exitkit.serve.service import Service
+
+router = APIRouter()
+MEDIA = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+# Everything comes from this server: nothing is fetched from elsewhere, no inline script runs.
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; img-src 'self' blob: data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+def _assets() -> dict[str, Response]:
+    """Read the files of the page once: no path of a request reaches the file system."""
+    found = {}
+    for file in files("exitkit.serve").joinpath("page").iterdir():
+        media = MEDIA.get(file.name.rpartition(".")[2])
+        if media:
+            found[file.name] = Response(file.read_bytes(), media_type=media, headers=HEADERS)
+    return found
+
+
+ASSETS = _assets()
+
+
+@router.get("/", include_in_schema=False, name="page")
+async def page() -> Response:
+    """Show the page."""
+    return ASSETS["index.html"]
+
+
+@router.get("/docs", include_in_schema=False, name="docs")
+async def docs() -> Response:
+    """Show the API's documentation."""
+    return ASSETS["docs.html"]
+
+
+for _name, _asset in ASSETS.items():
+    if not _name.endswith(".html"):
+        router.add_api_route(
+            f"/page/{_name}",
+            lambda asset=_asset: asset,
+            include_in_schema=False,
+            name="asset",
+        )
+
+
+@router.get("/metrics", name="metrics", tags=["numbers"])
+async def prometheus(request: Request) -> Response:
+    """Return all counters in Prometheus' text format."""
+    service: Service = request.app.state.service
+    return Response(service.metrics.text(), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+
+@router.get("/stats", name="stats", tags=["numbers"])
+async def stats(request: Request) -> Response:
+    """Return what the page shows live: images by exit, latency of late, compute saved, queue."""
+    service: Service = request.app.state.service
+    manifest = service.manifest
+    about = {"model": manifest.name, "arch": manifest.arch, "method": manifest.method}
+    return _json({**about, "ready": service.ready, **service.metrics.snapshot()})
+
+
+@router.get("/tradeoff", name="tradeoff", tags=["numbers"])
+async def tradeoff(request: Request) -> Response:
+    """Return the whole sweep of thresholds, and the operating point in force.
+
+    `points` and `in_force` were computed on the tune split; `measured` was measured on this
+    machine when the server started.
+    """
+    service: Service = request.app.state.service
+    measured = None if service.measured is None else vars(service.measured)
+    return _json({**service.tradeoff.to_json(), "measured": measured})
+
+
+def _json(value: Any) -> Response:
+    return Response(orjson.dumps(value), media_type="application/json")

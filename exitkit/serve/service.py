@@ -1,0 +1,152 @@
+"""The model, the scheduler that runs it, and the metrics that count it: one thing to ask."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exitkit import machine
+from exitkit.engine.model import Model
+from exitkit.errors import Overloaded
+from exitkit.policy import criteria
+from exitkit.serve import codec
+from exitkit.serve.limits import Limits
+from exitkit.serve.metrics import Metrics
+from exitkit.serve.options import Options
+from exitkit.serve.scheduler import Result, Scheduler
+from exitkit.serve.tradeoff import Tradeoff
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the warm-up measured, milliseconds at batch 1 on this machine.
+
+    Attributes:
+        pool: kind of thread pool that was taken.
+        exit_ms: of leaving at each exit, shallow to deep.
+        pools_ms: of one image at the operating point in force, for each kind that was tried.
+    """
+
+    pool: str
+    exit_ms: tuple[float, ...]
+    pools_ms: dict[str, float]
+
+
+class Service:
+    """Answers images; everything that the routes need, without HTTP.
+
+    Args:
+        model: what answers; the service's scheduler is the only one to run it.
+        limits: of this server.
+        tradeoff: the bundle's sweep.
+        measured: what the warm-up found, None where nothing was measured.
+    """
+
+    def __init__(
+        self, model: Model, limits: Limits, tradeoff: Tradeoff, measured: Measured | None = None
+    ) -> None:
+        self.model, self.limits, self.tradeoff, self.measured = model, limits, tradeoff, measured
+        self.manifest, self.policy = model.manifest, model.policy
+        self.drained: bool | None = None
+        self._drain_began: float | None = None
+        self.scheduler = Scheduler(
+            model.engine, limits.batch, limits.queue, lambda n, s: self.metrics.ran(n, s)
+        )
+        self.metrics = Metrics(
+            self.manifest.exits,
+            tradeoff.macs,
+            tradeoff.plain_macs,
+            self.policy.thresholds,
+            lambda: self.waiting,
+        )
+        self._decoding = 0
+        # As many as there are cores: each may hold one whole decoded image.
+        self._decoders = ThreadPoolExecutor(machine.cores(), "exitkit-decode")
+
+    @property
+    def ready(self) -> bool:
+        """Whether new requests are welcome."""
+        return self._drain_began is None
+
+    @property
+    def waiting(self) -> int:
+        """Images that wait to be decoded or for the engine."""
+        return self._decoding + self.scheduler.waiting
+
+    def start(self) -> None:
+        """Start the engine thread."""
+        self.scheduler.start()
+
+    def drain(self) -> None:
+        """Be ready no more; the limit's `drain_s` begins. From any thread, more than once."""
+        if self._drain_began is None:
+            self._drain_began = time.monotonic()
+
+    def stop(self) -> bool:
+        """Finish what was accepted; return whether all of it was within `drain_s`."""
+        self.drain()
+        began = self._drain_began or 0.0
+        self._decoders.shutdown(wait=True, cancel_futures=True)
+        end = began + self.limits.drain_s
+        done = self.scheduler.close(max(0.0, end - time.monotonic()))
+        self.drained = done and time.monotonic() <= end
+        return self.drained
+
+    async def decode(self, files: Sequence[bytes]) -> codec.Decoded:
+        """Decode image files beside the event loop; called from the event loop.
+
+        Raises:
+            Overloaded: as many images as the queue holds are being decoded already.
+        """
+        if self._decoding + len(files) > self.limits.queue:
+            raise Overloaded(
+                f"{len(files)} images",
+                f"{self._decoding} wait to be decoded",
+                "come again after the seconds in Retry-After",
+                1.0,
+            )
+        self._decoding += len(files)
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(
+                self._decoders, codec.decode, files, self.manifest.image, self.limits.pixels
+            )
+        finally:
+            self._decoding -= len(files)
+
+    async def answer(self, images: NDArray[np.float32], options: Options) -> Result:
+        """Answer normalised images [n,3,H,W].
+
+        Raises:
+            Overloaded: the queue is full.
+            EngineError: the engine failed.
+        """
+        n, k = len(images), len(self.policy.exits)
+        if options.threshold is None:
+            row = np.asarray(self.policy.thresholds, dtype=np.float32)
+        else:
+            row = np.full(k - 1, options.threshold, dtype=np.float32)
+        last = self.policy.exits[-1] if options.max_exit is None else options.max_exit
+        future = self.scheduler.submit(
+            images, np.broadcast_to(row, (n, k - 1)), np.full(n, last, dtype=np.int64)
+        )
+        return await asyncio.wrap_future(future)
+
+    def probabilities(self, result: Result) -> NDArray[np.float32]:
+        """Return [n,C] the calibrated class probabilities, each row by its exit's temperature."""
+        answers = result.answers
+        table = np.empty_like(answers.logits, dtype=np.float32)
+        for exit_, temperature in zip(self.policy.exits, self.policy.temperatures, strict=True):
+            rows = answers.exit == exit_
+            if rows.any():
+                table[rows] = criteria.probabilities(answers.logits[rows], temperature)
+        return table
+
+    def macs_fraction(self, exits: NDArray[np.int64]) -> float:
+        """Return the mean cost of images that left at `exits`, of the network without exits."""
+        macs = dict(zip(self.tradeoff.exits, self.tradeoff.macs, strict=True))
+        return sum(macs[int(k)] for k in exits) / (len(exits) * self.tradeoff.plain_macs)

@@ -1,0 +1,108 @@
+"""What a server refuses to take: long bodies, many images, more than its queue holds."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from exitkit.errors import ConfigError
+from exitkit.serve import server
+from exitkit.serve.limits import Limits
+
+Paint = Callable[..., bytes]
+BODY = 100_000
+PNG = {"Content-Type": "image/png"}
+
+
+@pytest.fixture(scope="module")
+def small(colours: Path) -> Iterator[str]:
+    """Serve with small limits."""
+    limits = Limits(body_bytes=BODY, samples=2, batch=2, pixels=1024)
+    with server(colours, limits=limits, threads=1) as address:
+        yield address
+
+
+def test_a_body_that_announces_too_much_is_refused(small: str) -> None:
+    response = httpx.post(f"{small}/predict", content=bytes(2_000_000), headers=PNG)
+    assert response.status_code == 413
+    assert response.json()["error"].startswith(
+        "request body: 2000000 bytes or more, the limit is 100000"
+    )
+
+
+def test_a_body_that_announces_nothing_is_counted(small: str) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(20):
+            yield bytes(50_000)
+
+    response = httpx.post(f"{small}/predict", content=chunks(), headers=PNG)
+    assert response.status_code == 413
+    assert "the limit is 100000" in response.json()["error"]
+    assert httpx.post(f"{small}/v2/models/colours/infer", content=chunks()).status_code == 413
+
+
+def test_a_client_that_asks_first_is_told_before_it_sends(small: str) -> None:
+    host, port = small.removeprefix("http://").split(":")
+    head = (
+        "POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\n"
+        "Expect: 100-continue\r\nContent-Length: 5000000\r\n\r\n"
+    )
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(head.encode())
+        assert connection.recv(4096).startswith(b"HTTP/1.1 413")
+
+
+def test_a_body_of_just_the_limit_is_read(small: str) -> None:
+    response = httpx.post(f"{small}/predict", content=bytes(BODY), headers=PNG)
+    assert response.status_code == 400
+    assert "cannot be decoded" in response.json()["error"]
+
+
+def test_more_images_than_the_limit_are_refused(small: str, paint: Paint) -> None:
+    for count in (3, 30):
+        parts = [("file", ("x.png", paint(1, 2, 3)))] * count
+        response = httpx.post(f"{small}/predict", files=parts)
+        assert response.status_code == 413
+        assert response.json()["error"] == "files: the limit is 2 a request; send fewer"
+
+
+def test_the_limit_of_pixels_is_the_servers(small: str, paint: Paint) -> None:
+    response = httpx.post(f"{small}/predict", files={"file": paint(1, 2, 3, side=33)})
+    assert response.status_code == 413
+    assert "33x33 pixels, the limit is 1024" in response.json()["error"]
+
+
+@pytest.mark.parametrize("name", ["body_bytes", "samples", "batch", "queue", "drain_s", "pixels"])
+def test_limits_are_above_zero(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"limit {name}=0: is not above zero"):
+        Limits(**{name: 0})
+
+
+def test_a_request_must_fit_into_the_queue() -> None:
+    with pytest.raises(ConfigError, match="the queue holds 8, such a request would never fit"):
+        Limits(samples=9, queue=8)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_full_queue_answers_429_and_says_when_to_come_again(slow: Path, paint: Paint) -> None:
+    limits = Limits(samples=8, batch=1, queue=8)
+    parts = [("file", ("x.png", paint(255, 0, 0)))] * 8
+    with server(slow, limits=limits, threads=1) as url, httpx.Client(timeout=60) as client:
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(httpx.post, f"{url}/predict", files=parts, timeout=60)
+            until(lambda: 0 < client.get(f"{url}/stats").json()["queue"] < 8)
+            refused = client.post(f"{url}/predict", files=parts)
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert "wait already, the queue holds 8" in refused.json()["error"]
+        assert [row["label"] for row in first.result().json()] == ["red"] * 8

@@ -1,0 +1,148 @@
+"""What people and monitors read: page, documentation, metrics, statistics, trade-off."""
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import httpx
+import pytest
+
+from exitkit.serve import pages
+
+FOLDER = Path(pages.__file__).parent / "page"
+FILES = sorted(path.name for path in FOLDER.iterdir())
+
+
+class References(HTMLParser):
+    """Collects what a page loads or links to, and whether it holds script or style itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.inline: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        table = dict(attributes)
+        self.found += [v for k, v in attributes if k in ("src", "href") and v]
+        if tag == "style" or (tag == "script" and "src" not in table) or "style" in table:
+            self.inline.append(tag)
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_a_page_loads_only_from_this_server(url: str, path: str) -> None:
+    response = httpx.get(url + path)
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    policy = response.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    parser = References()
+    parser.feed(response.text)
+    assert not parser.inline  # the policy would forbid it
+    assert "lang=" in response.text
+    for reference in parser.found:
+        assert reference.startswith("/")
+        assert httpx.get(url + reference).status_code == 200, reference
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_file_of_the_page_names_another_server(name: str) -> None:
+    addresses = re.findall(r"(?:https?:)?//[\w.-]+\.\w+[^\s\"')]*", (FOLDER / name).read_text())
+    assert [a for a in addresses if "www.w3.org/2000/svg" not in a] == []
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if not name.endswith(".html")])
+def test_the_assets_have_their_types(url: str, name: str) -> None:
+    kind = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}[name.split(".")[1]]
+    response = httpx.get(f"{url}/page/{name}")
+    assert response.headers["content-type"].startswith(kind)
+    assert response.content == (FOLDER / name).read_bytes()
+
+
+@pytest.mark.parametrize("path", ["/page/../app.py", "/page/%2e%2e/app.py", "/page//etc/passwd"])
+def test_no_path_reaches_the_file_system(url: str, path: str) -> None:
+    response = httpx.get(url + path)
+    assert response.status_code == 404
+    assert list(response.json()) == ["error"]
+
+
+def test_unknown_paths_and_wrong_verbs_have_the_same_error_body(url: str) -> None:
+    missing = httpx.get(f"{url}/nothing")
+    assert missing.status_code == 404
+    assert missing.json() == {"error": "GET /nothing: Not Found; GET /docs lists the routes"}
+    wrong = httpx.get(f"{url}/predict")
+    assert wrong.status_code == 405
+    assert wrong.headers["allow"] == "POST"
+    assert wrong.json()["error"].startswith("GET /predict: Method Not Allowed")
+
+
+def test_openapi_names_every_route_and_no_422(url: str) -> None:
+    table = httpx.get(f"{url}/openapi.json").json()
+    assert {
+        "/predict", "/tradeoff", "/stats", "/metrics", "/v2", "/v2/health/live",
+        "/v2/health/ready", "/v2/models/{model}", "/v2/models/{model}/versions/{version}",
+        "/v2/models/{model}/ready", "/v2/models/{model}/versions/{version}/ready",
+        "/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer",
+    } == set(table["paths"])  # fmt: skip
+    statuses = table["paths"]["/predict"]["post"]["responses"]
+    assert {"200", "400", "413", "415", "429", "503"} <= set(statuses)
+    for verbs in table["paths"].values():
+        for about in verbs.values():
+            assert "422" not in about["responses"]
+
+
+def counts(url: str) -> dict[str, float]:
+    text = httpx.get(f"{url}/metrics").text
+    rows = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, value in rows}
+
+
+def test_metrics_count_requests_exits_and_compute(url: str, paint: Callable[..., bytes]) -> None:
+    before = counts(url)
+    parts = [("file", ("x.png", paint(*c))) for c in ((255, 0, 0), (0, 255, 0), (120, 140, 130))]
+    assert httpx.post(f"{url}/predict", files=parts).status_code == 200
+    assert httpx.post(f"{url}/predict", files={"file": b"no"}).status_code == 400
+    after = counts(url)
+
+    def grown(name: str) -> float:
+        return after[name] - before.get(name, 0)
+
+    assert grown('exitkit_requests_total{route="predict",status="200"}') == 1
+    assert grown('exitkit_requests_total{route="predict",status="400"}') == 1
+    assert grown('exitkit_exits_taken_total{exit="2"}') == 2
+    assert grown('exitkit_exits_taken_total{exit="4"}') == 1
+    assert grown("exitkit_spent_macs_total") == 1000 + 1000 + 3000
+    assert grown("exitkit_plain_macs_total") == 3 * 5000
+    assert grown("exitkit_batch_images_sum") == 3
+    assert grown('exitkit_request_duration_seconds_count{route="predict"}') == 2
+    saved = 1 - after["exitkit_spent_macs_total"] / after["exitkit_plain_macs_total"]
+    assert after["exitkit_compute_saved_ratio"] == pytest.approx(saved)
+    assert after["exitkit_queue_images"] == 0
+    assert after['exitkit_threshold{exit="2"}'] == 0.6
+    assert 'exitkit_request_duration_seconds_bucket{le="0.0005",route="predict"}' in after
+
+
+def test_metrics_have_the_type_that_prometheus_asks_for(url: str) -> None:
+    kind = httpx.get(f"{url}/metrics").headers["content-type"]
+    assert kind.startswith("text/plain; version=")
+
+
+def test_stats_are_the_numbers_of_the_page(url: str, paint: Callable[..., bytes]) -> None:
+    httpx.post(f"{url}/predict", files={"file": paint(255, 0, 0)})
+    found = httpx.get(f"{url}/stats").json()
+    assert (found["model"], found["ready"], found["queue"]) == ("colours", True, 0)
+    assert list(found["exits"]) == ["2", "4"]
+    assert sum(found["exits"].values()) == found["images"] >= 1
+    assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p95"]
+
+
+def test_tradeoff_is_the_whole_sweep_with_the_point_in_force(url: str) -> None:
+    found = httpx.get(f"{url}/tradeoff").json()
+    assert found["split"] == "tune"
+    assert (found["exits"], found["macs"], found["plain_macs"]) == ([2, 4], [1000, 3000], 5000)
+    assert [p["threshold"] for p in found["points"]] == [0.0, 0.5, 1.0]
+    assert found["thresholds"] == [0.6]
+    assert found["in_force"] == found["chosen"]
+    assert found["exact"] is True
+    assert found["measured"]["pool"] == "private"
+    assert len(found["measured"]["exit_ms"]) == 2

@@ -1,0 +1,155 @@
+"""POST /predict of a real server, asked by real clients."""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+import exitkit
+
+Paint = Callable[..., bytes]
+# With the fixture's network: a saturated colour is sure at exit 2, a dull one is not.
+CLEAR, DULL = (255, 0, 0), (120, 140, 130)
+
+
+def send(url: str, *files: bytes, **more: object) -> httpx.Response:
+    parts = [("file", (f"{k}.png", data)) for k, data in enumerate(files)]
+    return httpx.post(f"{url}/predict", files=parts, **more)
+
+
+def test_one_image_gives_one_answer(url: str, paint: Paint) -> None:
+    answer = send(url, paint(*CLEAR)).json()
+    assert set(answer) == {"label", "probability", "exit", "ms"}
+    # (255 / 255 - 0.5) / 0.25 = 2, the others -2: logits 4, -4, -4; softmax 1 / (1 + 2 e^-8)
+    assert (answer["label"], answer["exit"]) == ("red", 2)
+    assert answer["probability"] == pytest.approx(1 / (1 + 2 * np.exp(-8)), abs=1e-6)
+    assert answer["ms"] > 0
+    assert send(url, paint(*DULL)).json()["exit"] == 4
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_curl_command_of_the_readme(url: str, paint: Paint, tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(paint(*CLEAR))
+    command = ["curl", "-sS", "-F", "file=@x.png", f"{url}/predict"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["label"] == "red"
+
+
+def test_answers_equal_those_of_the_library(
+    url: str, paint: Paint, colours: Path, tmp_path: Path
+) -> None:
+    generator = np.random.default_rng(3)
+    files = []
+    for k in range(24):
+        path = tmp_path / f"{k}.png"
+        pixels = generator.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        tint = generator.integers(0, 90, 3)
+        Image.fromarray(np.clip(pixels // 2 + tint, 0, 255).astype(np.uint8)).save(path)
+        files.append(path)
+    expected = exitkit.load(colours, threads=1).predict(files)
+    together = send(url, *[path.read_bytes() for path in files]).json()
+    alone = [send(url, path.read_bytes()).json() for path in files]
+    for want, one, many in zip(expected, alone, together, strict=True):
+        assert (one["label"], one["exit"]) == (many["label"], many["exit"])
+        assert (one["label"], one["exit"]) == (want.label, want.exit)
+        assert one["probability"] == pytest.approx(want.probability, abs=1e-6)
+        assert many["probability"] == pytest.approx(want.probability, abs=1e-6)
+    assert {row.exit for row in expected} == {2, 4}
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "octet-stream"])
+def test_the_file_itself_may_be_the_body(url: str, paint: Paint, kind: str) -> None:
+    encoded = paint(0, 0, 250, "PNG" if kind == "octet-stream" else kind)
+    media = "application/octet-stream" if kind == "octet-stream" else f"image/{kind}"
+    answer = httpx.post(f"{url}/predict", content=encoded, headers={"Content-Type": media}).json()
+    assert answer["label"] == "blue"
+
+
+def test_a_bad_file_among_several_fails_alone(url: str, paint: Paint) -> None:
+    response = send(url, paint(*CLEAR), b"no image", paint(0, 255, 0))
+    assert response.status_code == 200
+    first, second, third = response.json()
+    assert (first["file"], first["label"]) == ("0.png", "red")
+    assert (second["file"], second["status"]) == ("1.png", 400)
+    assert second["error"].startswith("image of 8 bytes: cannot be decoded")
+    assert (third["file"], third["label"]) == ("2.png", "green")
+
+
+def test_several_bad_files_are_a_list_too(url: str) -> None:
+    assert [row["status"] for row in send(url, b"a", b"b").json()] == [400, 400]
+
+
+def test_threshold_and_exit_are_taken_from_query_or_form(url: str, paint: Paint) -> None:
+    assert send(url, paint(*CLEAR), params={"threshold": 1}).json()["exit"] == 4
+    assert send(url, paint(*DULL), params={"threshold": 0}).json()["exit"] == 2
+    assert send(url, paint(*DULL), data={"max_exit": "2"}).json()["exit"] == 2
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("threshold=2", "threshold '2': is no number from 0 to 1"),
+        ("max_exit=3", "max_exit '3': no such exit; choose one of: 2, 4"),
+        ("treshold=0.9", "parameter 'treshold': no such parameter; choose from: threshold"),
+    ],
+)
+def test_wrong_wishes_are_refused(url: str, paint: Paint, query: str, says: str) -> None:
+    response = send(f"{url}", paint(*CLEAR), params=query)
+    assert response.status_code == 400
+    assert response.json()["error"].startswith(says)
+
+
+def encode(image: Image.Image, folder: Path) -> bytes:
+    image.save(folder / "x.png")
+    return (folder / "x.png").read_bytes()
+
+
+def test_images_that_are_none_have_alpha_or_are_huge(
+    url: str, paint: Paint, tmp_path: Path
+) -> None:
+    whole = paint(*CLEAR, side=64)
+    cases = {
+        b"hello": (400, "image of 5 bytes: cannot be decoded"),
+        whole[: len(whole) // 2]: (400, "cannot be decoded"),
+        encode(Image.new("RGBA", (32, 32), (255, 0, 0, 128)), tmp_path): (400, "alpha channel"),
+        encode(Image.new("1", (8000, 5000)), tmp_path): (413, "8000x5000 pixels, the limit is"),
+    }
+    for encoded, (status, says) in cases.items():
+        response = send(url, encoded)
+        assert response.status_code == status
+        assert says in response.json()["error"]
+    grey = encode(Image.new("L", (32, 32), 200), tmp_path)  # one channel: three equal ones
+    assert send(url, grey).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("content", "media", "status", "says"),
+    [
+        (b"", "image/png", 400, "the body is empty"),
+        (b"x", "text/plain", 415, "content-type 'text/plain': no image; send -F file=@x.png"),
+        (b"x", "application/x-www-form-urlencoded", 415, "no image"),
+        (b"x", "multipart/form-data", 400, "boundary"),
+        (b"x", "multipart/form-data; boundary=y", 400, "multipart"),
+        (b"--y--\r\n", "multipart/form-data; boundary=y", 400, "the form holds no file"),
+    ],
+)
+def test_bodies_that_hold_no_image(
+    url: str, content: bytes, media: str, status: int, says: str
+) -> None:
+    response = httpx.post(f"{url}/predict", content=content, headers={"Content-Type": media})
+    assert response.status_code == status
+    assert says in response.json()["error"]
+    assert set(response.json()) == {"error"}
+
+
+def test_a_compressed_body_is_refused(url: str, paint: Paint) -> None:
+    headers = {"Content-Type": "image/png", "Content-Encoding": "gzip"}
+    response = httpx.post(f"{url}/predict", content=paint(*CLEAR), headers=headers)
+    assert response.status_code == 415
+    assert response.json()["error"].startswith("content-encoding")

@@ -1,0 +1,154 @@
+"""One serving process from its start to its end: port, first lines, signals, drain."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from exitkit.errors import BundleError, ConfigError
+from exitkit.serve import run, server
+from exitkit.serve.limits import Limits
+
+Paint = Callable[..., bytes]
+SCRIPT = """
+import sys
+from pathlib import Path
+from exitkit.serve import run
+from exitkit.serve.limits import Limits
+limits = Limits(samples=16, batch=1, queue=16, drain_s=float(sys.argv[3]))
+say = lambda line: print(line, flush=True)
+run(Path(sys.argv[1]), port=0, limits=limits, pool=sys.argv[2], threads=1, echo=say)
+print("torch" in sys.modules)
+"""
+
+
+@contextmanager
+def process(
+    bundle: Path, pool: str = "private", drain_s: float = 30
+) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
+    """Serve in a process of its own; yield it, its address and the lines it said first."""
+    command = [sys.executable, "-W", "error", "-c", SCRIPT, str(bundle), pool, str(drain_s)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            lines: list[str] = []
+            assert running.stdout is not None
+            while not lines or not lines[-1].startswith("ready: "):
+                line = running.stdout.readline()
+                assert line, "the server ended"
+                lines.append(line.rstrip())
+            yield running, lines[-1].split()[1], lines
+        finally:
+            running.kill()
+
+
+def end(running: subprocess.Popen[str]) -> list[str]:
+    output, _ = running.communicate(timeout=60)
+    return output.splitlines()
+
+
+def test_it_says_its_operating_point_first_and_ends_on_ctrl_c(colours: Path) -> None:
+    with process(colours, pool="auto") as (running, url, lines):
+        assert lines[0] == "colours: deep on means, 3 classes, exits 2, 4"
+        assert lines[1] == "threshold 0.6: accuracy 93.75 % (computed on the tune split)"
+        assert "45.0 % of the plain network's" in lines[2]
+        assert "exit 2 37.5 %, exit 4 62.5 %" in lines[3]
+        assert "ms an image at batch 1: exit 2 " in lines[4]
+        assert " thread pool, of private " in lines[5]
+        assert httpx.get(f"{url}/v2/health/ready").status_code == 200
+        tried = httpx.get(f"{url}/tradeoff").json()["measured"]["pools_ms"]
+        assert set(tried) == {"private", "shared"}
+        running.send_signal(signal.SIGINT)
+        assert end(running) == ["stopped; everything accepted was answered", "False"]
+        assert running.returncode == 0
+
+
+def busy(url: str, client: httpx.Client) -> bool:
+    return 0 < client.get(f"{url}/stats").json()["queue"] < 16
+
+
+def test_a_signal_lets_every_accepted_image_be_answered(slow: Path, paint: Paint) -> None:
+    parts = [("file", ("x.png", paint(255, 0, 0)))] * 16
+    with process(slow) as (running, url, _), ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(httpx.post, f"{url}/predict", files=parts, timeout=60)
+        with httpx.Client() as client:
+            while not busy(url, client):
+                time.sleep(0.01)
+        running.send_signal(signal.SIGTERM)
+        assert end(running) == ["stopped; everything accepted was answered", "False"]
+        assert running.returncode == 0
+        assert [row["label"] for row in answer.result().json()] == ["red"] * 16
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(url)
+
+
+def test_what_takes_longer_than_the_drain_is_given_up_and_said(slow: Path, paint: Paint) -> None:
+    parts = [("file", ("x.png", paint(255, 0, 0)))] * 16
+    with process(slow, drain_s=0.1) as (running, url, _), ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(httpx.post, f"{url}/predict", files=parts, timeout=60)
+        with httpx.Client() as client:
+            while not busy(url, client):
+                time.sleep(0.01)
+        running.send_signal(signal.SIGTERM)
+        assert end(running)[0] == "stopped; not everything was answered within 0.1 s"
+        assert running.returncode == 0
+        assert answer.result().status_code == 503
+        assert answer.result().json()["error"].startswith("a request: the server stopped")
+
+
+def test_a_port_in_use_is_said_before_the_model_is_loaded(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError) as caught:
+            run(tmp_path / "no-bundle", port=port)
+    assert str(caught.value) == (
+        f"address 127.0.0.1:{port}: port {port} is in use; choose another --port, or --port 0"
+    )
+    assert caught.value.exit_code == 2
+
+
+def test_a_second_server_on_the_same_port_is_refused(url: str, colours: Path) -> None:
+    port = int(url.rsplit(":", 1)[1])
+    with pytest.raises(ConfigError, match="is in use"), server(colours, port=port):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "says"),
+    [
+        ("127.0.0.1", 70000, "no such port"),
+        ("no.such.host.invalid", 0, "unknown host"),
+        ("192.0.2.1", 0, "address 192.0.2.1:0: "),
+    ],
+)
+def test_an_address_that_cannot_be_is_refused(host: str, port: int, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        run(Path("no-bundle"), host=host, port=port)
+
+
+def test_wrong_bundles_thresholds_and_pools_are_refused(colours: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="run exitkit export"):
+        run(tmp_path / "none", port=0)
+    with pytest.raises(ConfigError, match="threshold"):
+        run(colours, port=0, threshold=1.5)
+    with pytest.raises(ConfigError, match="private, shared"):
+        run(colours, port=0, pool="privat")
+
+
+def test_the_servers_threshold_is_the_one_asked_for(colours: Path, paint: Paint) -> None:
+    with server(colours, threshold=1.0, limits=Limits(), threads=1) as url:
+        answer = httpx.post(f"{url}/predict", files={"file": paint(255, 0, 0)}).json()
+        assert answer["exit"] == 4
+        assert httpx.get(f"{url}/tradeoff").json()["in_force"]["accuracy"] == 1.0
+        assert 'exitkit_threshold{exit="2"} 1.0' in httpx.get(f"{url}/metrics").text
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
