@@ -6,11 +6,10 @@ import shutil
 import torch
 
 import exitkit
-from exitkit import atomic, machine
+from exitkit import atomic, journal, machine
 from exitkit.config import TrainConfig, to_dict
 from exitkit.data.split import DataSets
 from exitkit.errors import ConfigError
-from exitkit.journal import Journal
 from exitkit.runs import NetworkCard, Run
 from exitkit.train import checkpoint
 
@@ -40,7 +39,7 @@ def create(files: Run, config: TrainConfig, card: NetworkCard, notes: list[str])
 
 def begin(files: Run, config: TrainConfig, notes: list[str], event: str, epochs: int = 0) -> None:
     """Write to the journal what runs here, on what; `epochs` are finished already."""
-    Journal(files.journal).write(
+    journal.Journal(files.journal).write(
         event,
         settings=to_dict(config),
         exitkit=exitkit.__version__,
@@ -51,6 +50,19 @@ def begin(files: Run, config: TrainConfig, notes: list[str], event: str, epochs:
         epochs=epochs,
         notes=notes,
     )
+
+
+def differences(files: Run) -> list[str]:
+    """Return a warning where the run began on another machine or with other versions."""
+    here = machine.describe()
+    before = [row["machine"] for row in journal.read(files.journal, "start")]
+    if not before or before[0] == here:
+        return []
+    changed = [name for name in here if here[name] != before[0].get(name)]
+    return [
+        f"this machine differs from the one where the run began ({', '.join(changed)}): the "
+        "outcome may differ in the last bits"
+    ]
 
 
 def describe(config: TrainConfig, sets: DataSets, device: torch.device) -> list[str]:

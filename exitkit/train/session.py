@@ -138,7 +138,8 @@ class Session:
     def _keep(self, record: EpochRecord) -> None:
         """Write an epoch to the disk; see the module for the order."""
         self._journal.write("epoch", **asdict(record))
-        checkpoint.save(self.files.checkpoint, self.trainer.state_dict())
+        state = {**self.trainer.state_dict(), "data": assemble.fingerprint(self.data)}
+        checkpoint.save(self.files.checkpoint, state)
         self.kept = record.epoch + 1
         if record.selected:
             self.publish()
@@ -216,7 +217,11 @@ def resume(
     sets = data.load(config, download=download, cache=cache)
     torch.set_num_threads(config.threads)
     parts = assemble.assemble(config, sets, device)
-    notes = [f"resuming run {files.name}", *opening.describe(config, sets, device)]
+    notes = [
+        f"resuming run {files.name}",
+        *opening.describe(config, sets, device),
+        *opening.differences(files),
+    ]
     trainer = assemble.trainer(config, parts, sets, device)
     session = Session(files, config, sets, parts.card, notes, trainer, parts)
     _restore(session)
@@ -253,6 +258,12 @@ def _restore(session: Session) -> None:
     checkpoint.sweep(files)
     if files.checkpoint.exists():
         state = checkpoint.load(files.checkpoint)
+        if state.get("data") != assemble.fingerprint(session.data):
+            raise CheckpointError(
+                f"resuming run {files.name}",
+                f"the images of {session.config.data} are others than at its start",
+                "put the old ones back, or train a new run",
+            )
         try:
             trainer.load_state_dict(state)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -68,6 +68,10 @@ class Progress:
     steps: int = 0
     images: int = 0
 
+    def begin(self, epoch: int, steps: int) -> None:
+        """Stand before the first step of an epoch."""
+        self.epoch, self.step, self.steps, self.images = epoch, 0, steps, 0
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -188,20 +192,20 @@ class Trainer:
         """
         device, steps = self.plan.device, train.steps
         tally, lr = Tally(device, self.epoch + 1), math.nan
-        self.progress = Progress(self.epoch, 0, steps)
+        self.progress.begin(self.epoch, steps)
         self.step.train()
         with _repeatable(device):
             for number, batch in enumerate(train.epoch(self.epoch)):
                 clock = Clock(self.epoch, self.plan.epochs, number, steps)
                 lr = self.optimisers.set_time(clock)
-                tally.add(*self._step(batch, clock))
+                tally.add(*self.advance(batch, clock))
                 self.progress.images += len(batch.labels)
                 self.progress.step = number + 1
             loss, terms = tally.finish()
         self._refuse_lost_weights()
         return loss, terms, lr
 
-    def _step(self, batch: Batch, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
+    def advance(self, batch: Batch, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
         """Move the weights once; return the loss and its terms, still on the device."""
         self.optimisers.zero_grad()
         with autocast(self.plan.device, self.plan.precision):

@@ -96,7 +96,7 @@ def test_ctrl_c_keeps_the_last_epoch_and_says_how_to_go_on(prepare, monkeypatch)
     def press(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(opened.trainer, "_step", press)
+    monkeypatch.setattr(opened.trainer, "advance", press)
     with pytest.raises(
         session.Interrupted, match=r"1 of 3 epochs .* exitkit train --resume stopped"
     ):
@@ -174,6 +174,22 @@ def test_a_checkpoint_of_other_settings_is_refused(prepare, tmp_path):
     opened.files.config.write_text(json.dumps({**table, "width": 0.25}))
     with pytest.raises(CheckpointError, match=r"checkpoint\.pt: does not fit"):
         session.resume("edited", root=tmp_path / "runs")
+
+
+def test_other_images_are_refused_on_resuming(prepare, write_digits, tmp_path):
+    folder = write_digits(tmp_path / "own", classes=2)
+    next(prepare("moved", method="ce", data=str(folder)).run())
+    next((folder / "train" / "0").glob("*.png")).unlink()
+    with pytest.raises(CheckpointError, match=r"resuming run moved: the images of .* are others"):
+        session.resume("moved", root=tmp_path / "runs")
+
+
+def test_another_machine_is_told_on_resuming(prepare, tmp_path):
+    opened = prepare("moved", method="ce")
+    text = opened.files.journal.read_text()
+    opened.files.journal.write_text(text.replace('"torch": "', '"torch": "1.'))
+    notes = session.resume("moved", root=tmp_path / "runs").notes
+    assert any("differs from the one where the run began (torch)" in note for note in notes)
 
 
 def test_the_papers_protocol_picks_on_test_and_says_so(prepare):

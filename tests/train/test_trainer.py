@@ -13,6 +13,7 @@ from exitkit.objectives.base import Objective
 from exitkit.records import Clock
 from exitkit.train import assemble, checkpoint, evaluate
 from exitkit.train.settings import resolve
+from exitkit.train.tally import LOOK, Tally
 from exitkit.train.trainer import Trainer
 from tests.train import tiny
 
@@ -134,6 +135,30 @@ def test_a_state_of_another_length_or_network_is_refused(start):
         wider.load_state_dict(state)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_steps_never_wait_for_the_gpu(digit_folder):
+    device = torch.device("cuda")
+    asked = parse(tiny.settings(digit_folder, method="deep", device="cuda"), "the test")
+    sets = data.load(asked)
+    config = resolve(asked, sets, device)
+    parts = assemble.assemble(config, sets, device)
+    trainer = assemble.trainer(config, parts, sets, device)
+    batches = list(parts.loader.epoch(0))
+    trainer.advance(batches[0], Clock(0, 1, 0, 99))  # the first step makes workspaces
+    tally = Tally(device, 1)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for step in range(LOOK + 9):
+            clock = Clock(0, 1, step, 99)
+            trainer.optimisers.set_time(clock)
+            tally.add(*trainer.advance(batches[0], clock))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    loss, _ = tally.finish()
+    assert loss > 0
+
+
 def test_bf16_trains_with_float32_weights(start):
     trainer, loader, _ = start("deep", batch_size=2)
     trainer.plan = replace(trainer.plan, precision="bf16")
@@ -142,6 +167,6 @@ def test_bf16_trains_with_float32_weights(start):
     trainer.network.heads["4"].classifier.register_forward_hook(
         lambda module, inputs, output: kinds.append(output.dtype)
     )
-    loss, _ = trainer._step(next(loader.epoch(0)), Clock(0, 1, 0, 1))
+    loss, _ = trainer.advance(next(loader.epoch(0)), Clock(0, 1, 0, 1))
     assert (loss.dtype, kinds) == (torch.float32, [torch.bfloat16])
     assert {p.dtype for p in trainer.step.parameters()} == {torch.float32}
