@@ -6,25 +6,25 @@ from exitkit.errors import ConfigError
 from exitkit.records import Blueprint
 
 
-def at_least(option: str, value: float, low: float) -> None:
+def at_least(option: str, value: float | int, low: float | int) -> None:
     """Refuse a value below `low`."""
     if not value >= low or math.isinf(value):
         raise ConfigError(f"{option}={value}", f"is not {low} or more", f"give {low} or more")
 
 
-def not_negative(**weights: float) -> None:
+def not_negative(**weights: float | int) -> None:
     """Refuse weights below 0, given by their options' names."""
     for option, weight in weights.items():
         at_least(option, weight, 0)
 
 
-def above_zero(option: str, value: float) -> None:
+def above_zero(option: str, value: float | int) -> None:
     """Refuse a value that is not positive."""
     if not value > 0 or math.isinf(value):
         raise ConfigError(f"{option}={value}", "is not above 0", "give a positive number")
 
 
-def share(option: str, value: float) -> None:
+def share(option: str, value: float | int) -> None:
     """Refuse a value that is no share from 0 to 1."""
     if not 0 <= value <= 1:
         raise ConfigError(f"{option}={value}", "is no share", "give 0 to 1")

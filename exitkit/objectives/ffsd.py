@@ -255,7 +255,7 @@ class FeatureFusion(Objective):
 
 def _depth_loss(own: Exits, net: nn.Module, feature: Tensor) -> Tensor:
     """Return the sum of (11) or (13): earlier stages against what `net` imagines of `feature`."""
-    with frozen(net, feature.device):
+    with frozen(net):
         imagined = net(feature)
     losses = [
         normalised_mse(attention(hidden), attention(image))

@@ -91,24 +91,12 @@ def _block(deep: Shape, shallow: Shape) -> nn.Sequential:
 
 
 @contextmanager
-def frozen(module: nn.Module, device: torch.device) -> Iterator[None]:
-    """Run `module` in evaluation mode and without gradient inside the block.
-
-    Autocast's cache of converted weights is off inside: a copy made without gradient would be
-    used again by the pass that trains the module, which would then learn nothing.
-    """
-    was, kind = module.training, device.type
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Run `module` in evaluation mode and without gradient inside the block."""
+    was = module.training
     module.eval()
     try:
-        with (
-            torch.no_grad(),
-            torch.autocast(
-                kind,
-                dtype=torch.get_autocast_dtype(kind),
-                enabled=torch.is_autocast_enabled(kind),
-                cache_enabled=False,
-            ),
-        ):
+        with torch.no_grad():
             yield
     finally:
         module.train(was)

@@ -65,11 +65,15 @@ def _part(node: ast.expr, text: str, classes: Mapping[str, type]) -> Part:
             f"{name.id!r} is given {ast.unparse(node.args[0])!r} without an option's name",
             f"its options are: {_listed(options(classes[name.id]))}",
         )
-    return name.id, {
-        key: value
-        for word in node.keywords
-        for key, value in [_option(name.id, word, text, options(classes[name.id]))]
-    }
+    known, given = options(classes[name.id]), dict[str, Value]()
+    for word in node.keywords:
+        key, value = _option(name.id, word, text, known)
+        if key in given:
+            raise ConfigError(
+                f"method {text!r}", f"{name.id!r} is given {key!r} twice", "keep one of them"
+            )
+        given[key] = value
+    return name.id, given
 
 
 def _option(
@@ -96,16 +100,16 @@ def _option(
 
 
 def _literal(node: ast.expr, text: str) -> Value:
-    sign = 1
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-        sign = -1 if isinstance(node.op, ast.USub) else 1
-        node = node.operand
-        if not isinstance(node, ast.Constant) or type(node.value) not in (int, float):
-            raise _refused(node, text)
-    if not isinstance(node, ast.Constant) or not isinstance(node.value, bool | int | float | str):
+    sign = node.op if isinstance(node, ast.UnaryOp) else None
+    bare = node.operand if isinstance(node, ast.UnaryOp) else node
+    if not isinstance(bare, ast.Constant) or not isinstance(bare.value, bool | int | float | str):
         raise _refused(node, text)
-    value: Value = node.value
-    return value if isinstance(value, bool | str) else sign * value
+    value: Value = bare.value
+    if sign is None:
+        return value
+    if isinstance(value, bool | str) or not isinstance(sign, ast.USub | ast.UAdd):
+        raise _refused(node, text)
+    return -value if isinstance(sign, ast.USub) else value
 
 
 def _refused(node: ast.expr, text: str) -> ConfigError:

@@ -36,8 +36,6 @@ class Step(nn.Module):
     def forward(self, batch: Batch, clock: Clock) -> StepResult:
         """Return the loss, its terms ("labels" and the objective's), and the outputs."""
         wanted = self.objective.passes(batch, clock)
-        # The main pass comes first: a pass without gradient would leave converted weights in
-        # autocast's cache that carry none.
         main: Exits = self.network(batch.images)
         out = Outputs(main, {name: self._run(run) for name, run in wanted.items()})
         labels = self.objective.supervise(plain_labels(main, batch), batch, clock)
