@@ -1,0 +1,1 @@
+"""From a trained run to a bundle: segments as ONNX, the parity gate, engines, the package."""

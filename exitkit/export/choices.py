@@ -1,0 +1,60 @@
+"""What the user asked to keep, checked against what the run has."""
+
+import re
+from collections.abc import Sequence
+
+from exitkit import names
+from exitkit.errors import ConfigError
+from exitkit.runs import LATEST, NetworkCard
+
+
+def exits(card: NetworkCard, asked: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the kept exits, shallow to deep; all that the run has where none are asked for.
+
+    Raises:
+        ConfigError: an exit that does not exist (with the choices), that the run's method does
+            not teach (with the sum that would), or that is named twice.
+    """
+    if asked is None:
+        return card.exits
+    choices = f"choose from {_words(card.exits)}"
+    if not asked:
+        raise ConfigError("an export without exits", "nothing would answer", choices)
+    for k in asked:
+        if k in card.exits:
+            continue
+        possible = range(1, names.NETWORKS[card.arch].exits + 1)
+        if k not in possible:
+            found = f"{card.arch} has exits {_words(possible)}"
+            raise ConfigError(f"exit {k}", found, choices)
+        raise ConfigError(
+            f"exit {k}",
+            f"method {card.method} does not teach it, this run has {_words(card.exits)}",
+            f"train with --method '{taught_by(card.method)}', or {choices}",
+        )
+    if len(set(asked)) != len(asked):
+        raise ConfigError(f"exits {_words(asked)}", "one is named twice", "name each once")
+    return tuple(sorted(asked))
+
+
+def taught_by(method: str) -> str:
+    """Return the sum of methods that teaches every exit."""
+    return "deep" if method == "ce" else f"{method}+deep"
+
+
+def name(asked: str | None, run: str) -> str:
+    """Return the bundle's name: what was asked for, or the run's.
+
+    Raises:
+        ConfigError: it is no plain name.
+    """
+    chosen = run if asked is None else asked
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", chosen) or chosen == LATEST:
+        raise ConfigError(
+            f"bundle name {chosen!r}", "is no plain name", "use letters, digits, . _ + -"
+        )
+    return chosen
+
+
+def _words(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

@@ -1,0 +1,101 @@
+"""Write one segment as one ONNX file with a dynamic batch axis."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import torch
+
+from exitkit.atomic import replacing
+from exitkit.errors import ExportError
+from exitkit.export.segments import SegmentModule
+
+# An example batch of 0 or 1 would be taken for a constant; any larger one stays dynamic.
+EXAMPLE_BATCH = 2
+
+
+@dataclass(frozen=True)
+class OnnxFile:
+    """What was written.
+
+    Attributes:
+        path: the file.
+        opset: version of the operator set, read back from the file: the exporter may deliver
+            another one than was asked for.
+        ir: version of the file format.
+    """
+
+    path: Path
+    opset: int
+    ir: int
+
+
+def write(segment: SegmentModule, shape: tuple[int, int, int], path: Path) -> OnnxFile:
+    """Export a segment: input "hidden" [batch, *shape] -> "logits" and perhaps "hidden_out".
+
+    Batch norms are folded into the convolutions before them. Weights are inside the file.
+
+    Raises:
+        ExportError: the exporter or the checker refuses the network.
+    """
+    try:
+        model = _graph(segment, shape)
+        onnx.checker.check_model(model, full_check=True)
+    except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError) as error:
+        raise ExportError(
+            f"exit {segment.exit} as ONNX",
+            f"the exporter refused it ({_first_line(error)})",
+            "report the network, or leave the exit out with --exits",
+        ) from error
+    _check_batch(model, segment)
+    with replacing(path) as temporary:
+        onnx.save_model(model, temporary)
+    return OnnxFile(path, _opset(model), model.ir_version)
+
+
+def _graph(segment: SegmentModule, shape: tuple[int, int, int]) -> onnx.ModelProto:
+    program = torch.onnx.export(
+        segment,
+        (torch.zeros(EXAMPLE_BATCH, *shape),),
+        input_names=["hidden"],
+        output_names=list(segment.outputs),
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamo=True,
+        verbose=False,
+    )
+    if program is None:
+        raise ExportError(f"exit {segment.exit} as ONNX", "no graph came back", "update torch")
+    model = program.model_proto
+    _strip(model)
+    return model
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove the exporter's notes: source paths of the building machine, tracing details."""
+    del model.metadata_props[:]
+    del model.graph.metadata_props[:]
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]
+    for value in (*model.graph.input, *model.graph.output):
+        del value.metadata_props[:]
+
+
+def _check_batch(model: onnx.ModelProto, segment: SegmentModule) -> None:
+    names = {"hidden": model.graph.input, **dict.fromkeys(segment.outputs, model.graph.output)}
+    for name, values in names.items():
+        axes = next((v.type.tensor_type.shape.dim for v in values if v.name == name), None)
+        if axes is None or not axes[0].dim_param:
+            raise ExportError(
+                f"exit {segment.exit} as ONNX with any batch size",
+                f"{name} is missing or its batch axis is fixed",
+                "look for a stage that reshapes with a constant batch size",
+            )
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next(int(entry.version) for entry in model.opset_import if entry.domain == "")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

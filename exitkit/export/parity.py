@@ -1,0 +1,187 @@
+"""The parity gate: does the bundle decide like the trained network?
+
+It starts where a client starts, from encoded image files, and does what a server does: decode,
+normalise, ONNX Runtime, policy. Against it stands the torch network, fed from the split's own
+pixels as evaluation feeds it.
+
+Every image goes through every exit once, so the decisions at all thresholds follow from its
+logits. Then the engine itself answers every image, each with the thresholds of another decile
+than its neighbours, so that rows leave and go on in every mixture.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from exitkit import images
+from exitkit.bundle import Manifest
+from exitkit.data.split import Split
+from exitkit.engine import ort
+from exitkit.engine.engine import Engine
+from exitkit.errors import DataError, ParityError
+from exitkit.export.agreement import SHARE, Comparison, Decisions, ExitAgreement
+from exitkit.images import ImageSpec
+from exitkit.models.exitnet import ExitNet
+from exitkit.policy.policy import Policy
+
+SCHEMA = "1.0"
+IMAGES = 1000
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What the gate found.
+
+    Attributes:
+        split: name of the split that the images come from.
+        images: how many.
+        input_difference: largest difference between the two sides' normalised pixels.
+        thresholds: the settings at which decisions were compared, each early exit's at one
+            decile of its confidences; one empty setting where there is a single exit.
+        exits: one row per kept exit, shallow to deep.
+    """
+
+    split: str
+    images: int
+    input_difference: float
+    thresholds: tuple[tuple[float, ...], ...]
+    exits: tuple[ExitAgreement, ...]
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What is wrong, in words; empty where the bundle passes."""
+        return tuple(text for row in self.exits for text in row.failures)
+
+    def require(self) -> None:
+        """Raise ParityError unless every exit passes."""
+        if self.failures:
+            raise ParityError(
+                f"an export that decides like the trained network on {self.images} images "
+                f"of the {self.split} split",
+                "; ".join(self.failures),
+                "nothing was written; report the network with the versions of torch and "
+                "onnxruntime",
+            )
+
+    def rows(self) -> list[dict[str, Any]]:  # Any: numbers and words of a table
+        """Return one table row per exit, for people."""
+        return [
+            {
+                "exit": row.exit,
+                "images": row.images,
+                "logit off by": row.difference,
+                "limit": row.limit,
+                "top-1 differs": row.top1_different,
+                "decisions": row.decisions,
+                "near": row.near,
+                "exit differs": row.exit_different,
+                "label differs": row.label_different,
+            }
+            for row in self.exits
+        ]
+
+    def to_json(self) -> dict[str, Any]:  # Any: a JSON value
+        """Return the table of parity.json."""
+        passed = not self.failures
+        return {"schema": SCHEMA, "passed": passed, "logit_share": SHARE, **asdict(self)}
+
+
+def check(
+    network: ExitNet, folder: Path, manifest: Manifest, policy: Policy, split: Split
+) -> Parity:
+    """Compare `network` with the segments in `folder`, on up to 1,000 images spread over `split`.
+
+    This only measures; `Parity.require` is the gate.
+
+    Raises:
+        DataError: the split has no images.
+    """
+    if len(split) == 0:
+        raise DataError(f"parity on the {split.name} split", "it has no images", "hold some out")
+    count = min(IMAGES, len(split))
+    rows = np.linspace(0, len(split) - 1, count).round().astype(np.int64)
+    pixels = np.stack([images.decode(split.encoded(int(row)), manifest.image) for row in rows])
+    trained, input_difference = _trained(
+        network, manifest.exits, split, rows, pixels, manifest.image
+    )
+    segments = ort.load(folder, manifest, pool="private")
+    comparison = Comparison(trained, _exported(segments, pixels, manifest.image), policy)
+    levels = comparison.levels()
+    mixed = levels[np.arange(count) % len(levels)]
+    served = _served(Engine(segments, policy), pixels, manifest.image, mixed)
+    exits = comparison.rows([*(comparison.by_logits(level) for level in levels), served])
+    thresholds = tuple(tuple(float(t) for t in level) for level in levels)
+    return Parity(split.name, count, input_difference, thresholds, exits)
+
+
+def _batches(pixels: NDArray[np.uint8], spec: ImageSpec) -> Iterator[NDArray[np.float32]]:
+    for start in range(0, len(pixels), BATCH):
+        yield images.normalise(pixels[start : start + BATCH], spec)
+
+
+def _exported(
+    segments: Sequence[ort.OrtSegment], pixels: NDArray[np.uint8], spec: ImageSpec
+) -> NDArray[np.float32]:
+    """Return the exported network's logits [K, N, C]: every image at every exit."""
+    parts = []
+    for batch in _batches(pixels, spec):
+        hidden, answers = batch, []
+        for segment in segments:
+            logits, onward = segment.run(hidden)
+            answers.append(logits)
+            hidden = hidden if onward is None else onward
+        parts.append(np.stack(answers))
+    return np.concatenate(parts, axis=1)
+
+
+def _served(
+    engine: Engine, pixels: NDArray[np.uint8], spec: ImageSpec, thresholds: NDArray[np.float32]
+) -> Decisions:
+    """Return what the engine answers with each image's own thresholds [N, K-1]."""
+    batches = enumerate(_batches(pixels, spec))
+    answers = [
+        engine.answer(batch, thresholds=thresholds[BATCH * i : BATCH * (i + 1)])
+        for i, batch in batches
+    ]
+    return Decisions(
+        thresholds,
+        np.concatenate([answer.exit for answer in answers]),
+        np.concatenate([answer.label for answer in answers]),
+    )
+
+
+@torch.no_grad()
+def _trained(
+    network: ExitNet,
+    exits: Sequence[int],
+    split: Split,
+    rows: NDArray[np.int64],
+    pixels: NDArray[np.uint8],
+    spec: ImageSpec,
+) -> tuple[NDArray[np.float32], float]:
+    """Return the trained network's logits [K, N, C] and how far its input is from ours.
+
+    `network` must be on the processor, in float32 and in evaluation mode.
+    """
+    parts, off, first, done = [], 0.0, 0, 0
+    for batch, _, _ in split.batches(BATCH, torch.device("cpu"), spec):
+        inside = rows[(rows >= first) & (rows < first + len(batch))] - first
+        first += len(batch)
+        if len(inside) == 0:
+            continue
+        chosen = batch[torch.from_numpy(inside)]
+        ours = images.normalise(pixels[done : done + len(inside)], spec)
+        off, done = max(off, float(np.abs(ours - chosen.numpy()).max())), done + len(inside)
+        hidden, answers = chosen, []
+        for k in range(1, exits[-1] + 1):
+            hidden = network.stage(k, hidden)
+            if k in exits:
+                answers.append(network.head(k, hidden).logits)
+        parts.append(torch.stack(answers).numpy())
+    return np.concatenate(parts, axis=1), off

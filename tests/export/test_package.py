@@ -1,0 +1,187 @@
+"""The whole export of a small trained run."""
+
+import dataclasses
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from exitkit import journal, scores
+from exitkit.atomic import sha256
+from exitkit.bundle import read_manifest
+from exitkit.errors import ConfigError, DataError, ExportError, ParityError
+from exitkit.export import onnx, package
+from exitkit.export.package import ExportReport
+from exitkit.policy.policy import Policy
+from exitkit.runs import Run
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bundles")
+
+
+@pytest.fixture(scope="module")
+def report(trained_run: Run, bundles: Path) -> ExportReport:
+    """Exits 2 and 4, with engines ahead of time."""
+    return package.export(trained_run, exits=(4, 2), trt=True, trt_target=("sm89",), root=bundles)
+
+
+def test_the_bundle_is_whole_and_the_latest(
+    report: ExportReport, trained_run: Run, bundles: Path
+) -> None:
+    assert report.folder == bundles / "small"
+    assert os.readlink(bundles / "latest") == "small"
+    assert sorted(p.name for p in report.folder.iterdir()) == [
+        "manifest.json",
+        "parity.json",
+        "policy.json",
+        "segment_2.engine",
+        "segment_2.onnx",
+        "segment_4.engine",
+        "segment_4.onnx",
+        "sweep.json",
+    ]
+    manifest = read_manifest(report.folder)
+    assert manifest == report.manifest
+    assert manifest.exits == (2, 4)
+    assert [s.input_shape for s in manifest.segments] == [(3, 32, 32), (16, 16, 16)]
+    assert manifest.classes == trained_run.read_card().classes == ("0", "1", "2")
+    assert manifest.network == scores.load(trained_run.scores("tune")).network
+    assert json.loads((report.folder / "parity.json").read_text())["passed"] is True
+    events = [
+        e["exits"]
+        for e in journal.read(trained_run.journal, "export")
+        if e["bundle"] == str(report.folder)
+    ]
+    assert events == [[2, 4]]
+
+
+def test_costs_count_only_the_kept_heads(report: ExportReport, trained_run: Run) -> None:
+    card = trained_run.read_card()
+    first, second = (segment.macs for segment in report.manifest.segments)
+    assert first < card.macs[1]  # without head 1, which was trained but not kept
+    assert first + second < card.macs[3]
+    assert report.manifest.plain_macs == card.plain_macs < first + second
+
+
+def test_engines_say_what_they_were_built_from(report: ExportReport) -> None:
+    for segment, engine in zip(
+        report.manifest.segments, report.manifest.origin["engines"], strict=True
+    ):
+        assert segment.engine == engine["file"] == f"segment_{segment.exit}.engine"
+        assert engine["onnx"] == sha256(report.folder / segment.file)
+        assert engine["targets"] == ["sm89"]
+        assert engine["builder"].startswith("tensorrt_rtx ")
+
+
+def test_policy_and_sweep_come_from_the_tune_scores(report: ExportReport, trained_run: Run) -> None:
+    policy = Policy.read(report.folder / "policy.json")
+    table = scores.load(trained_run.scores("tune"))
+    assert (policy.network, policy.exits) == (table.network, (2, 4))
+    assert policy.thresholds == (pytest.approx(report.chosen.threshold),)
+    sweep = json.loads((report.folder / "sweep.json").read_text())
+    assert (sweep["split"], sweep["images"], sweep["exits"]) == ("tune", len(table.labels), [2, 4])
+    assert sweep["chosen"] in sweep["points"]
+    # At threshold 0 every image leaves at exit 2, which has the second row of the scores.
+    right = float(np.mean(table.logits[1].argmax(axis=1) == table.labels))
+    assert sweep["points"][0]["shares"] == [1.0, 0.0]
+    assert sweep["points"][0]["accuracy"] == pytest.approx(right)
+    assert sweep["points"][0]["mean_macs"] == report.manifest.segments[0].macs
+
+
+@dataclass(frozen=True)
+class Static:
+    """An export of exit 1 alone, from a run whose scores are of other weights."""
+
+    run: Run
+    report: ExportReport
+    lines: tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def static(trained_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Static:
+    run = Run(tmp_path_factory.mktemp("runs") / "stale")
+    shutil.copytree(trained_run.folder, run.folder)
+    table = scores.load(run.scores("tune"))
+    stale = dataclasses.replace(table, network="other weights", logits=table.logits + 1)
+    scores.save(stale, run.scores("tune"))
+    lines: list[str] = []
+    root = tmp_path_factory.mktemp("static")
+    made = package.export(run, exits=(1,), name="cut", root=root, progress=lines.append)
+    return Static(run, made, tuple(lines))
+
+
+def test_a_single_exit_is_a_static_network(static: Static) -> None:
+    folder = static.report.folder
+    assert sorted(p.name for p in folder.glob("segment*")) == ["segment_1.onnx"]
+    assert static.report.manifest.exits == (1,)
+    assert static.report.chosen.shares == (1.0,)
+    policy = Policy.read(folder / "policy.json")
+    assert (policy.exits, policy.thresholds) == ((1,), ())
+    assert os.readlink(folder.parent / "latest") == "cut"
+
+
+def test_scores_of_other_weights_are_computed_again(static: Static, trained_run: Run) -> None:
+    assert "scoring the tune split with the weights of stale" in static.lines
+    again, first = (scores.load(run.scores("tune")) for run in (static.run, trained_run))
+    assert again.network == first.network
+    np.testing.assert_allclose(again.logits, first.logits, atol=1e-5)
+
+
+def test_a_broken_segment_is_refused_and_nothing_is_left(
+    trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = onnx.write
+
+    def careless(piece, shape, path):  # type: ignore[no-untyped-def]
+        """Export, as an exporter with a fault would, a network whose last layer is off."""
+        classifier = piece.piece.heads[str(piece.exit)].classifier
+        classifier.bias.data[0] += 0.01
+        return write(piece, shape, path)
+
+    monkeypatch.setattr(onnx, "write", careless)
+    with pytest.raises(ParityError, match=r"exit 1: a logit is off by 0\.01 ") as caught:
+        package.export(trained_run, exits=(1,), root=tmp_path / "bundles")
+    assert caught.value.exit_code == 1
+    assert list((tmp_path / "bundles").iterdir()) == []
+
+
+def test_without_tensorrt_the_onnx_bundle_stays_complete(
+    trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ExportError, match=r"exitkit\[trt-rtx\].* without engines") as caught:
+        package.export(trained_run, exits=(1,), trt=True, root=tmp_path)
+    assert caught.value.exit_code == 1
+    manifest = read_manifest(tmp_path / "latest")
+    assert [(s.file, s.engine) for s in manifest.segments] == [("segment_1.onnx", "")]
+    assert manifest.origin["engines"] == []
+
+
+def test_bad_requests_write_nothing(trained_run: Run, tmp_path: Path) -> None:
+    root = tmp_path / "bundles"
+    for settings, words in (
+        ({"exits": (7,)}, "exit 7: resnet18 has exits 1, 2, 3, 4"),
+        ({"trt": True, "trt_target": ("sm90",)}, "no such TensorRT target"),
+        ({"trt_target": ("sm89",)}, "add --trt"),
+        ({"name": "latest"}, "is no plain name"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            package.export(trained_run, root=root, **settings)
+    assert not root.exists()
+
+
+def test_data_with_other_classes_are_refused(trained_run: Run, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    shutil.copytree(trained_run.folder, run.folder)
+    run.write_card(dataclasses.replace(run.read_card(), classes=("a", "b", "c")))
+    with pytest.raises(DataError, match="has other classes now than in training"):
+        package.export(run, root=tmp_path / "bundles")
+    assert not (tmp_path / "bundles").exists()

@@ -1,0 +1,142 @@
+"""The gate refuses what decides otherwise; it starts from files and ends with answers."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx as onnx_library
+import pytest
+import torch
+from onnx import numpy_helper
+from tiny_network import network
+
+from exitkit import images
+from exitkit.bundle import Manifest, Segment
+from exitkit.data.split import Tune
+from exitkit.engine.engine import Answers, Engine
+from exitkit.errors import DataError, ParityError
+from exitkit.export import parity
+from exitkit.export.onnx import OnnxFile
+from exitkit.images import ImageSpec
+from exitkit.policy.policy import Policy
+
+SPEC = ImageSpec(8, 8, (0.5, 0.4, 0.3), (0.25, 0.25, 0.25))
+POLICY = Policy("n", (2, 3), (0.5,), (1.0, 1.5))
+
+
+def split(count: int) -> Tune:
+    pixels = torch.randint(0, 256, (count, 3, 8, 8), generator=torch.Generator().manual_seed(1))
+    pixels = pixels.to(torch.uint8)
+
+    def encoded(row: int) -> bytes:
+        return images.encode_png(np.ascontiguousarray(pixels[row].numpy().transpose(1, 2, 0)))
+
+    return Tune(pixels, torch.zeros(count, dtype=torch.int64), torch.arange(count), encoded)
+
+
+@pytest.fixture
+def exported(tiny_files: list[OnnxFile]) -> tuple[Path, Manifest]:
+    shapes = ((3, 8, 8), (6, 4, 4))
+    rows = tuple(Segment(k, f"segment_{k}.onnx", s, 1) for k, s in zip((2, 3), shapes, strict=True))
+    manifest = Manifest("m", "n", "tiny", "deep", tuple("abcde"), SPEC, rows, 1, {}, {})
+    return tiny_files[0].path.parent, manifest
+
+
+def test_an_honest_export_passes_from_encoded_files_to_answers(
+    exported: tuple[Path, Manifest],
+) -> None:
+    found = parity.check(network().eval(), *exported, POLICY, split(150))
+    found.require()
+    assert (found.split, found.images, found.input_difference) == ("tune", 150, 0.0)
+    assert len(found.thresholds) == 9
+    assert [row.exit for row in found.exits] == [2, 3]
+    assert sum(row.decisions for row in found.exits) == 10 * 150  # nine deciles, and the engine
+    table = found.to_json()
+    assert table["passed"] is True
+    assert table["exits"][0]["difference"] < table["exits"][0]["limit"]
+    assert [row["exit"] for row in found.rows()] == [2, 3]
+
+
+def test_at_most_a_thousand_images_are_taken_from_the_whole_split(
+    exported: tuple[Path, Manifest],
+) -> None:
+    plain, asked = split(1500), []
+
+    def encoded(row: int) -> bytes:
+        asked.append(row)
+        return plain.encoded(row)
+
+    data = dataclasses.replace(plain, encoded=encoded)
+    found = parity.check(network().eval(), *exported, POLICY, data)
+    assert found.images == len(set(asked)) == 1000
+    assert (min(asked), max(asked)) == (0, 1499)
+    found.require()
+
+
+@pytest.mark.parametrize("exit_number", [2, 3])
+def test_one_altered_weight_is_found(
+    exported: tuple[Path, Manifest], tmp_path: Path, exit_number: int
+) -> None:
+    folder, manifest = exported
+    for segment in manifest.segments:
+        model = onnx_library.load(folder / segment.file)
+        if segment.exit == exit_number:
+            bias = next(w for w in model.graph.initializer if w.name.endswith("classifier.bias"))
+            values = numpy_helper.to_array(bias).copy()
+            values[0] += 0.01
+            bias.CopyFrom(numpy_helper.from_array(values, bias.name))
+        onnx_library.save(model, tmp_path / segment.file)
+    found = parity.check(network().eval(), tmp_path, manifest, POLICY, split(100))
+    with pytest.raises(
+        ParityError, match=rf"exit {exit_number}: a logit is off by 0\.01 "
+    ) as caught:
+        found.require()
+    assert caught.value.exit_code == 1
+    assert found.to_json()["passed"] is False
+    others = [row for row in found.exits if row.exit != exit_number]
+    assert all(row.failures == () for row in others if row.exit == 2)
+
+
+def test_a_preprocessing_that_is_off_by_one_grey_level_is_found(
+    exported: tuple[Path, Manifest],
+) -> None:
+    folder, manifest = exported
+    honest = split(100)
+
+    def encoded(row: int) -> bytes:
+        pixels = honest.pixels[row].numpy().transpose(1, 2, 0)
+        return images.encode_png(np.ascontiguousarray(np.maximum(pixels, 1) - 1))
+
+    data = dataclasses.replace(honest, encoded=encoded)
+    found = parity.check(network().eval(), folder, manifest, POLICY, data)
+    # One grey level is 1 / 255 / 0.25.
+    assert found.input_difference == pytest.approx(0.015686, abs=1e-5)
+    with pytest.raises(ParityError, match="a logit is off by"):
+        found.require()
+
+
+def test_another_network_is_found(exported: tuple[Path, Manifest]) -> None:
+    found = parity.check(network(seed=1).eval(), *exported, POLICY, split(100))
+    assert any("decisions take another exit" in text for text in found.failures)
+    assert any("images get another class" in text for text in found.failures)
+
+
+def test_answers_given_to_the_wrong_rows_are_found(
+    exported: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Engine.answer
+
+    def mixed_up(self: Engine, *args: Any, **options: Any) -> Answers:
+        answers = honest(self, *args, **options)
+        return dataclasses.replace(answers, exit=np.roll(answers.exit, 1))
+
+    monkeypatch.setattr(Engine, "answer", mixed_up)
+    found = parity.check(network().eval(), *exported, POLICY, split(100))
+    assert all("decisions take another exit" in text for text in found.failures)
+    assert {text[:6] for text in found.failures} == {"exit 2", "exit 3"}
+
+
+def test_a_split_without_images_is_refused(exported: tuple[Path, Manifest]) -> None:
+    with pytest.raises(DataError, match="parity on the tune split: it has no images"):
+        parity.check(network().eval(), *exported, POLICY, split(0))
