@@ -52,23 +52,6 @@ class Answers:
     exit: NDArray[np.int64]
     logits: Floats
 
-    @classmethod
-    def blank(cls, n: int, classes: int) -> "Answers":
-        """Return room for `n` answers."""
-        return cls(
-            np.empty(n, dtype=np.int64),
-            np.empty(n, dtype=np.float32),
-            np.empty(n, dtype=np.int64),
-            np.empty((n, classes), dtype=np.float32),
-        )
-
-    def put(self, rows: NDArray[np.int64], number: int, confidence: Floats, logits: Floats) -> None:
-        """Fill in the rows that leave at exit `number`."""
-        self.label[rows] = logits.argmax(axis=1)
-        self.probability[rows] = confidence
-        self.exit[rows] = number
-        self.logits[rows] = logits
-
 
 class Engine:
     """Segments and the policy that decides between them; holds no state, so threads may share it.
@@ -112,23 +95,57 @@ class Engine:
         """
         n = len(images)
         state = self.policy.start(n, thresholds, max_exit)
-        answers = Answers.blank(n, self.segments[0].classes)
-        rows, hidden = np.arange(n), images
-        for position, segment in enumerate(self.segments):
-            if len(rows) == 0:
-                break
+        latest = _Latest(n, self.segments[0].classes)
+        hidden = images
+        for position, segment in enumerate(self.segments if n else ()):
             logits, output = segment.run(hidden)
             leave, confidence, state = self.policy.step(position, logits, state)
-            leaving = int(np.count_nonzero(leave))
-            if leaving:
-                answers.put(rows[leave], segment.exit, confidence[leave], logits[leave])
-            if leaving == len(rows):
+            latest.put(segment.exit, logits, confidence)
+            stay = np.flatnonzero(~leave)
+            if len(stay) == 0:
                 break
             assert output is not None  # only the deepest has none, and there all rows leave
             hidden = output
-            if leaving:  # where nobody leaves nothing is copied
-                stay = np.flatnonzero(~leave)
-                rows, hidden, state = rows[stay], output.take(stay, axis=0), compact(state, stay)
-        if not np.isfinite(answers.probability).all():
+            if len(stay) < len(leave):  # where nobody leaves nothing is copied
+                hidden, state = output.take(stay, axis=0), compact(state, stay)
+                latest.keep(stay)
+        return latest.answers()
+
+
+class _Latest:
+    """What each row answered last: in the end, at the exit where it left.
+
+    Few calls and no copies as long as all rows run: after a segment the caches are cold, and
+    every call of NumPy costs ten times what it does in a loop of its own.
+    """
+
+    def __init__(self, n: int, classes: int) -> None:
+        self.rows: NDArray[np.int64] | None = None  # those that still run, None for all
+        self.logits = np.empty((n, classes), dtype=np.float32)
+        self.probability = np.empty(n, dtype=np.float32)
+        self.exit = np.empty(n, dtype=np.int64)
+
+    def put(self, number: int, logits: Floats, confidence: Floats) -> None:
+        """Take the answers of exit `number` for the rows that still run."""
+        if self.rows is None:
+            self.logits, self.probability = logits, confidence
+            self.exit.fill(number)
+        else:
+            self.logits[self.rows] = logits
+            self.probability[self.rows] = confidence
+            self.exit[self.rows] = number
+
+    def keep(self, stay: NDArray[np.int64]) -> None:
+        """Let only some of the rows that run go on; `stay` are places among them."""
+        self.rows = stay if self.rows is None else self.rows[stay]
+
+    def answers(self) -> Answers:
+        """Return the answers.
+
+        Raises:
+            EngineError: one is not finite.
+        """
+        # The smallest of numbers with one among them that is none is none itself.
+        if not self.probability.min(initial=1.0) > 0.0:
             raise EngineError("answers", "logits that are not finite", "train and export again")
-        return answers
+        return Answers(self.logits.argmax(axis=1), self.probability, self.exit, self.logits)

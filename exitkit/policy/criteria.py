@@ -11,12 +11,14 @@ def max_probability(
 
     Equal to 1 / sum_c exp((z_c - max z) / temperature), which cannot overflow.
     """
-    shifted = logits - logits.max(axis=1, keepdims=True)
+    # Ufuncs and no methods, which are Python around them: between two segments the caches are
+    # cold, and each call counts.
+    shifted = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
     if temperature != 1.0:
-        shifted /= np.float32(temperature)
-    total = np.exp(shifted, out=shifted).sum(axis=1)
-    confidence: Float32[np.ndarray, " n"] = np.reciprocal(total).astype(np.float32, copy=False)
-    return confidence
+        np.divide(shifted, shifted.dtype.type(temperature), out=shifted)
+    np.exp(shifted, out=shifted)
+    confidence: Float32[np.ndarray, " n"] = np.reciprocal(np.add.reduce(shifted, axis=1))
+    return confidence.astype(np.float32, copy=False)
 
 
 def probabilities(
@@ -39,5 +41,6 @@ def leaves(
     Every part of exitkit asks here, so that an image on the threshold leaves everywhere or
     nowhere. A confidence that is not a number never leaves.
     """
-    leave: Bool[np.ndarray, " n"] = confidence >= np.asarray(threshold, dtype=np.float32)
+    limit = np.asarray(threshold, dtype=np.float32)
+    leave: Bool[np.ndarray, " n"] = np.greater_equal(confidence, limit)
     return leave

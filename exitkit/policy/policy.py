@@ -191,7 +191,7 @@ class Policy:
                 f"give ({k - 1},) or ({n}, {k - 1}): one per exit but the deepest",
             )
         _check_thresholds(table)
-        return np.broadcast_to(table, (n, k - 1))
+        return table if table.ndim == 2 else np.broadcast_to(table, (n, k - 1))
 
     def _last_positions(self, n: int, max_exit: PerRow) -> NDArray[np.int64]:
         asked = np.asarray(max_exit)
@@ -218,9 +218,8 @@ def compact(state: State, rows: NDArray[np.int64]) -> State:
 
 
 def _check_thresholds(thresholds: NDArray[Any]) -> None:
-    inside = (thresholds >= 0.0) & (thresholds <= 1.0)
-    if not inside.all():
-        wrong = thresholds[~inside].ravel()[0]
-        raise ConfigError(
-            f"threshold {wrong}", "is no probability", "give thresholds between 0 and 1"
-        )
+    # NaN is neither at least 0 nor at most 1, and the smallest of numbers with NaN is NaN.
+    if thresholds.min(initial=0.0) >= 0.0 and thresholds.max(initial=1.0) <= 1.0:
+        return
+    wrong = thresholds[~((thresholds >= 0.0) & (thresholds <= 1.0))].ravel()[0]
+    raise ConfigError(f"threshold {wrong}", "is no probability", "give thresholds between 0 and 1")
