@@ -1,6 +1,7 @@
 """The model, the scheduler that runs it, and the metrics that count it: one thing to ask."""
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -50,7 +51,9 @@ class Service:
         self, model: Model, limits: Limits, tradeoff: Tradeoff, measured: Measured | None = None
     ) -> None:
         self.model, self.limits, self.tradeoff, self.measured = model, limits, tradeoff, measured
-        self.manifest, self.policy = model.manifest, model.policy
+        # Clients know a model by the name of its bundle; the manifest has that of the run.
+        self.manifest = dataclasses.replace(model.manifest, name=model.folder.name)
+        self.policy = model.policy
         self.drained: bool | None = None
         self._drain_began: float | None = None
         self.scheduler = Scheduler(

@@ -102,7 +102,7 @@ def write_bundle(folder: Path, loops: int = 0) -> Path:
     sweep = {"points": points, "chosen": point(0.6, 0.9375, 2250.0, (0.375, 0.625))}
     (folder / bundle.SWEEP).write_text(json.dumps(sweep))
     manifest = Manifest(
-        name="colours",
+        name="deep-means-1",
         network="ab" * 32,
         arch="means",
         method="deep",

@@ -9,7 +9,7 @@ function node(name, attributes = {}, text = "") {
   return made;
 }
 
-export const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+export const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)}\u00a0%`;
 
 // At most about `count` round numbers from low to high.
 function ticks(low, high, count) {
