@@ -3,6 +3,7 @@
 import logging
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,6 +42,8 @@ def load(folder: Path, config: TrainConfig, caches: Path) -> DataSets:
     found = tree.read(folder)
     size = config.image_size or usual_size(found.train.paths)
     suggested = Defaults.photographs(size)
+    if found.tune is not None:
+        suggested = replace(suggested, tune_share=0.0)
     files, train, tune, test = _divide(found, folder, config.tune_share, suggested.tune_share)
     spec = ImageSpec(size, size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     megabytes = len(files.paths) * size * size * 3 / 1e6
@@ -136,7 +139,7 @@ def _divide(
     found: Tree, folder: Path, wanted: float | None, usual: float
 ) -> tuple[Files, list[int], list[int], list[int]]:
     """Return all files in one list, and the rows of the train, tune and test split in it."""
-    if found.tune is not None and wanted is not None:
+    if found.tune is not None and wanted:
         raise ConfigError(
             f"tune_share {wanted}",
             f"{folder} has its own val/, which is the tune split",

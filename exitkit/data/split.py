@@ -57,12 +57,13 @@ class Split:
         cannot be read any more.
         """
         normalise = Normalise(spec, device)
+        starts = range(0, len(self), batch_size)
         chunks = (
-            self.pixels.split(batch_size)
+            (self.pixels[start : start + batch_size] for start in starts)
             if isinstance(self.pixels, Tensor)
             else self.pixels.batches(batch_size)
         )
-        for start, pixels in zip(range(0, len(self), batch_size), chunks, strict=True):
+        for start, pixels in zip(starts, chunks, strict=True):
             rows = slice(start, start + batch_size)
             images = normalise(pixels.to(device, non_blocking=True))
             yield images, self.labels[rows].to(device), self.index[rows].to(device)

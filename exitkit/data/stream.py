@@ -99,9 +99,9 @@ class _Files(Dataset[Views | str]):
             return (image,) * len(self._seeds)
         views = []
         for seed in self._seeds:
-            # torchvision draws from torch's global generator; leave it as it was.
+            # torchvision draws from torch's generator for the CPU; leave it as it was.
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed((seed + row) & (2**63 - 1))
+                torch.default_generator.manual_seed((seed + row) & (2**63 - 1))
                 views.append(self._transform(image))
         return tuple(views)
 

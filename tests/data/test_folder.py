@@ -109,6 +109,9 @@ def test_a_val_folder_beside_test_is_the_tune_split(digit_tree: Path) -> None:
     shutil.copytree(digit_tree / "test", digit_tree / "val")
     found = load(digit_tree)
     assert (len(found.train), len(found.tune), len(found.test)) == (36, 18, 18)
+    # A run that wrote its resolved settings down finds the same data again.
+    again = load(digit_tree, tune_share=found.defaults.tune_share)
+    assert torch.equal(again.tune.pixels, found.tune.pixels)
     with pytest.raises(ConfigError, match=r"tune_share 0\.2: .*has its own val/.*leave tune_share"):
         load(digit_tree, tune_share=0.2)
 
@@ -266,6 +269,12 @@ def test_a_bad_file_in_a_streamed_folder_is_named(digit_tree: Path) -> None:
     (digit_tree / "test" / "1" / "012.png").write_text("hello")
     with pytest.raises(DataError, match=r"test/1/012\.png cannot be decoded.*remove or replace"):
         list(found.test.batches(8, CPU, found.image))
+
+
+def test_a_streamed_folder_without_tune_split(digit_folder: Path) -> None:
+    found = load(digit_folder, cache_mb=0, workers=0, tune_share=0.0)
+    assert (len(found.train), len(found.tune)) == (36, 0)
+    assert list(found.tune.batches(8, CPU, found.image)) == []
 
 
 def test_the_limit_counts_decoded_megabytes(

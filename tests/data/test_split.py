@@ -99,6 +99,7 @@ def test_digits_take_another_size_and_tune_share() -> None:
     assert found.train.pixels.shape[1:] == (3, 16, 16)
     assert found.image.height == found.image.width == 16
     assert len(found.tune) == 0
+    assert list(found.tune.batches(64, CPU, found.image)) == []
     assert len(found.train) + len(found.test) == 1797
 
 
