@@ -21,8 +21,8 @@ TEST_SHARE = 0.2
 # Of the training images at 32x32; a test computes them again.
 MEAN, STD = (0.3045, 0.3045, 0.3045), (0.3226, 0.3226, 0.3226)
 DEFAULTS = Defaults(
-    epochs=12,
-    batch_size=64,
+    epochs=8,
+    batch_size=32,  # small, so that a short run has enough steps
     lr=0.05,
     schedule="cosine",
     tune_share=0.15,
