@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import exitkit
 from exitkit import data, machine, scores
 from exitkit.atomic import write_text
@@ -132,6 +134,7 @@ def _read(run: Run, card: NetworkCard, progress: Progress) -> _Source:
             "no training images were held out, so there is nothing to fit thresholds on",
             "train with --set tune_share=0.1",
         )
+    network.to(memory_format=torch.channels_last)  # as evaluation has it
     counted = costs.count(network, card.image.height)
     return _Source(run, card, network, digest, counted, sets, _scores(run, digest, progress))
 
