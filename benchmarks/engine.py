@@ -133,8 +133,8 @@ def measure(folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
     found = []
     for batch in LEAVING:
         times = timing.interleave(case(engine, plain, batch), options.rounds, options.least_ms)
-        load = round(os.getloadavg()[0], 2)  # other work shows here
-        found.append({**row(times, batch), "load_average": load, **conditions})
+        busy = round(os.getloadavg()[0], 2)  # other work shows here
+        found.append({**row(times, batch), "load_average": busy, **conditions})
     return found
 
 
