@@ -1,6 +1,10 @@
 """Real data that several areas test with."""
 
 import os
+
+# Tests run side by side: one thread each, in the programs they start too. Before torch loads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
