@@ -1,0 +1,33 @@
+"""`exitkit bench`: what a bundle costs on this machine."""
+
+import click
+
+from exitkit.cli import output
+
+
+@click.command(
+    epilog=output.examples(
+        "exitkit bench",
+        "exitkit bench mate-mobilenetv2-1",
+        "exitkit bench --batch-sizes 1,8,64 --json",
+    ),
+)
+@click.argument("bundle", required=False)
+@click.option("--batch-sizes", default="1,8,32", show_default=True, help="images at once")
+@click.option(
+    "--rounds", default=7, show_default=True, type=click.IntRange(1), help="to take the median of"
+)
+@output.json_option
+def command(bundle: str | None, batch_sizes: str, rounds: int, as_json: bool) -> None:
+    """Measure BUNDLE (the latest if none is named): milliseconds per segment and batch size.
+
+    Writes the table beside the bundle, as NAME.costs.json, with a fingerprint of this machine.
+    Prints the engine's measured time against the limit (every segment at just the images that
+    reach it) and against the network with all segments and no exit.
+    """
+    from exitkit import runs
+    from exitkit.cli import benching
+
+    folder = runs.find_bundle(bundle)
+    output.note(f"measuring bundle {folder.name} ({folder})")
+    output.result(benching.bench(folder, benching.sizes(batch_sizes), rounds), as_json)

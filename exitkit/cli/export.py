@@ -1,0 +1,61 @@
+"""`exitkit export`: write a run as a bundle that a server needs nothing else for."""
+
+import click
+
+from exitkit.cli import output
+from exitkit.errors import ConfigError
+
+
+@click.command(
+    epilog=output.examples(
+        "exitkit export",
+        "exitkit export --exits 2,4",
+        "exitkit export mate-mobilenetv2-1 --exits 2,4 --trt",
+        "exitkit export --exits 4 --name plain",
+    ),
+)
+@click.argument("run", required=False)
+@click.option("--exits", metavar="2,4", help="numbers of the exits to keep  [default: all]")
+@click.option("--trt", is_flag=True, help="build a TensorRT engine per segment too")
+@click.option(
+    "--trt-target",
+    metavar="SM80,...",
+    help="compute capabilities to build for where there is no GPU",
+)
+@click.option("--name", help="of the bundle  [default: made from the run's]")
+@output.json_option
+def command(
+    run: str | None,
+    exits: str | None,
+    trt: bool,
+    trt_target: str | None,
+    name: str | None,
+    as_json: bool,
+) -> None:
+    """Write RUN (the latest if none is named) as a bundle: one ONNX file per kept exit.
+
+    The bundle appears only when it decides like the trained network, image by image, starting
+    from encoded image files. bundles/latest then points to it. Heads that are not kept are not
+    run and not paid; `--exits 2` alone is a static network cut at exit 2.
+    """
+    kept = _numbers(exits)
+    targets = tuple(trt_target.split(",")) if trt_target else None
+    from exitkit import runs
+    from exitkit.cli import exporting
+    from exitkit.export import package
+
+    found = runs.find(run)
+    output.note(f"exporting run {found.name} ({found.folder})")
+    report = package.export(
+        found, exits=kept, trt=trt, trt_target=targets, name=name, progress=output.note
+    )
+    output.result(exporting.exported(report), as_json)
+
+
+def _numbers(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--exits {text}", "is no list of numbers", "write --exits 2,4") from None

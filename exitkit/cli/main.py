@@ -1,0 +1,146 @@
+"""The command `exitkit`: a table of commands, and the one place where errors become exit codes."""
+
+import importlib
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+import exitkit
+from exitkit.errors import ConfigError, ExitkitError, unknown
+
+# The modules are imported when their command is asked for, so that help answers at once.
+COMMANDS = {
+    "demo": "the whole line on real images, in about two minutes",
+    "train": "train a network with exits",
+    "evaluate": "accuracy and calibration of every exit",
+    "export": "write a run as a bundle: ONNX per exit, checked for parity",
+    "bench": "measure a bundle on this machine",
+    "serve": "answer images over HTTP",
+    "predict": "classify a folder of images without a server",
+    "report": "one HTML page: what early exit saves and costs",
+    "methods": "training objectives",
+    "models": "networks, and what each of their exits costs",
+    "runs": "what has been trained here",
+    "doctor": "what is installed, what works, how to mend the rest",
+}
+# What an installation may lack, and the extra that brings it.
+EXTRAS = {
+    **dict.fromkeys(("torch", "torchvision", "sklearn", "jaxtyping"), '"exitkit[train]"'),
+    **dict.fromkeys(("onnx", "onnxscript"), '"exitkit[export]"'),
+    **dict.fromkeys(
+        ("onnxruntime", "fastapi", "uvicorn", "prometheus_client", "orjson"), '"exitkit[serve]"'
+    ),
+    "matplotlib": '"exitkit[report]"',
+}
+LOG = logging.getLogger(__name__)
+
+
+class Commands(click.Group):
+    """Commands by name; a command's module is imported when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order in which people meet them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the module of a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"exitkit.cli.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that was typed; name the choices where there is none."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise unknown("command", args[0], COMMANDS)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table of commands without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(
+    cls=Commands,
+    epilog="""\b
+Start here:
+  exitkit train --method mate --arch mobilenetv2
+  exitkit export --exits 2,4
+  exitkit serve --threshold 0.9
+  curl -F file=@image.png localhost:8000/predict""",
+)
+@click.version_option(exitkit.__version__, message="exitkit %(version)s")
+@click.option("-v", "--verbose", is_flag=True, help="log what happens, on stderr")
+def group(verbose: bool) -> None:
+    """Train networks with exits, export them, serve each image from its earliest good exit."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code: 0, 1 our failure, 2 the request, 130 interrupted."""
+    try:
+        result: Any = group.main(  # Any: click returns a command's value or its exit code
+            args=None if arguments is None else list(arguments),
+            prog_name="exitkit",
+            standalone_mode=False,
+        )
+        return result if isinstance(result, int) else 0
+    except ExitkitError as error:
+        return _fail(str(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
+    except click.UsageError as error:
+        return _fail(str(_refused(error)), ConfigError.exit_code)
+    except click.ClickException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("stopped: interrupted; nothing that was finished is lost", 130)
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
+            return _bug(error)
+        return _fail(f"{_asked(arguments)}: {error.name} is not installed; pip install {extra}", 2)
+    except Exception as error:
+        return _bug(error)
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run())
+
+
+def _asked(arguments: Sequence[str] | None) -> str:
+    """Return the command that was asked for."""
+    words = sys.argv[1:] if arguments is None else arguments
+    return " ".join(["exitkit", *(word for word in words[:1] if word in COMMANDS)])
+
+
+def _bug(error: Exception) -> int:
+    LOG.error("unexpected %s", type(error).__name__, exc_info=error)
+    return _fail(
+        f"this is a bug: {type(error).__name__}: {error}; "
+        "please report it with the traceback above and the output of exitkit doctor",
+        1,
+    )
+
+
+def _fail(message: str, code: int) -> int:
+    click.echo(f"error: {message}", err=True)
+    return code
+
+
+def _refused(error: click.UsageError) -> ConfigError:
+    """Say a usage error of click in our three parts."""
+    path = error.ctx.command_path if error.ctx is not None else "exitkit"
+    return ConfigError(path, error.format_message().rstrip("."), f"see {path} --help")
