@@ -1,0 +1,69 @@
+"""Recipes are settings that exitkit takes as they are, and say whose they are."""
+
+from pathlib import Path
+
+import pytest
+
+from exitkit import config
+from exitkit.config import TrainConfig
+from exitkit.objectives import build
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
+
+
+def read(path: Path) -> TrainConfig:
+    return config.parse(config.read_recipe(path), str(path))
+
+
+def by_name(name: str) -> TrainConfig:
+    (path,) = (path for path in RECIPES if path.stem == name)
+    return read(path)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_settings_and_method_are_understood(path: Path) -> None:
+    assert build.parse(read(path).method)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_begins_with_its_source(path: Path) -> None:
+    text = path.read_text()
+    comment = text[: text.index("\nmethod = ")]
+    assert all(line.startswith("#") for line in comment.splitlines())
+    assert any(word in comment for word in ("arXiv", "ACM", "FITEE", "Progressive Self-Knowledge"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_papers_protocol_is_whole_or_not_there(path: Path) -> None:
+    # The papers train on all training images and do not warm up.
+    found = read(path)
+    if found.paper_protocol:
+        assert (found.warmup, found.tune_share) == (0.0, 0.0)
+    else:
+        assert found.tune_share != 0.0
+        assert max(found.milestones) < 1
+
+
+def test_the_digits_recipe_is_what_no_options_give() -> None:
+    from exitkit.data.digits import DEFAULTS
+
+    found, usual = by_name("digits-mate"), TrainConfig()
+    assert (found.method, found.arch, found.heads) == (usual.method, usual.arch, usual.heads)
+    assert (found.data, found.warmup) == (usual.data, usual.warmup)
+    for name in ("epochs", "batch_size", "lr", "schedule", "tune_share"):
+        assert getattr(found, name) == getattr(DEFAULTS, name), name
+
+
+def test_steps_of_the_learning_rate_fall_on_the_papers_epochs() -> None:
+    mate = by_name("cifar100-mate-resnet18")
+    assert [round(share * 200) for share in mate.milestones] == [75, 130, 180]
+    assert by_name("cifar100-pskd-byot").milestones == (150.0, 225.0)
+    assert by_name("cifar100-ffsd").milestones == (150.0, 225.0)
+
+
+def test_the_labels_of_the_deepest_exit_weigh_what_the_paper_gives_them() -> None:
+    parts = dict(build.parse(by_name("cifar100-pskd-byot").method))
+    assert parts == {
+        "pskd": {"alpha": 0.8},
+        "byot": {"alpha": 0.1, "temperature": 3.0, "hint": 1e-6, "last": 1.9},
+    }
