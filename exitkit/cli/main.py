@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -117,6 +118,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> None:
     """Run the command line and leave with its exit code."""
+    # Threads that spin while they wait starve each other as soon as anything else runs: with one
+    # busy neighbour on two cores a training step took 10.5 s instead of 0.65 s. Results are the
+    # same either way. OpenMP reads this once, before torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(run())
 
 
