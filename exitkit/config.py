@@ -125,5 +125,7 @@ def _convert(name: str, value: Any, hint: Any, where: str) -> Any:
         return kind(value)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{name}={value!r} (in {where})", "has another type", f"give a {kind}"
+            f"{name}={value!r} (in {where})",
+            "has another type",
+            f"give {getattr(kind, '__name__', kind)}",
         ) from error
