@@ -44,7 +44,7 @@ def run(epochs: int | None, width: float | None, seed: int) -> Outcome:
     trained = runs.find(session.files.name)
     plain, early = _export(trained)
     sets = data.load(checkpoint.read_config(trained))
-    rows = _serve(early, sets, ("recommended", None), ("no early exit", 1.0))
+    rows = _serve(early, sets, ("recommended", None), ("threshold 1", 1.0))
     rows += _serve(plain, sets, ("plain network", None))
     _heading("exitkit report")
     report = evidence.report(trained, early, trained.folder)

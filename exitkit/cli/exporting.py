@@ -8,6 +8,7 @@ from exitkit.report.tables import Column, Row
 SEGMENTS = (
     Column("exit", "exit"),
     Column("file", "file"),
+    Column("engine", "TensorRT engine"),
     Column("mmacs", "MACs of the segment, M", ",.2f"),
     Column("share", "leave here", ".1%"),
     Column("accuracy", "of them right", ".1%"),
@@ -18,8 +19,16 @@ def exported(report: ExportReport) -> Outcome:
     """Describe a bundle that was just written."""
     manifest, chosen = report.manifest, report.chosen
     rows: list[Row] = [
-        {"exit": s.exit, "file": s.file, "mmacs": s.macs / 1e6, "share": share, "accuracy": right}
-        for s, share, right in zip(
+        {
+            "exit": segment.exit,
+            "file": segment.file,
+            "engine": segment.engine or "none",
+            "macs": segment.macs,
+            "mmacs": segment.macs / 1e6,
+            "share": share,
+            "accuracy": right,
+        }
+        for segment, share, right in zip(
             manifest.segments, chosen.shares, chosen.exit_accuracy, strict=True
         )
     ]
@@ -33,8 +42,8 @@ def exported(report: ExportReport) -> Outcome:
         f"on the tune split, computed: accuracy {chosen.accuracy:.2%} at "
         f"{chosen.mean_macs / 1e6:,.1f} M MACs an image; all images through the last exit "
         f"{chosen.deepest_accuracy:.2%}; without early exits {manifest.plain_macs / 1e6:,.1f} M",
-        f"parity: {parity.images} images, largest logit difference {worst:.1e}, every decision "
-        "agrees",
+        f"parity: {parity.images} images, largest logit difference {worst:.1e}, no decision "
+        "differs",
         *report.notes,
         "next: exitkit serve",
     ]

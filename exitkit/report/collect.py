@@ -174,7 +174,7 @@ def thresholds_to_measure(tune: Scores, policy: Policy) -> list[float]:
     return sorted({_single(point) for point in (*spread, chosen)})
 
 
-def findings(evidence: Evidence, pictures: int = 12) -> Findings:
+def findings(evidence: Evidence, pictures: int = 10) -> Findings:
     """Work out everything that the report shows.
 
     Args:
@@ -242,7 +242,7 @@ def _reliability(test: Scores, policy: Policy) -> tuple[tuple[metrics.Bin, ...],
 def _leavers(
     test: Scores, policy: Policy, classes: Sequence[str], count: int
 ) -> tuple[tuple[Leaver, ...], tuple[Leaver, ...]]:
-    """Pick the surest of the images that left first, the least sure of those that left last."""
+    """Pick images that left first, the surest of each class in turn, and the least sure last."""
     taken = solvers.exits_taken(test, policy)
     sure = np.stack(
         [
@@ -264,8 +264,18 @@ def _leavers(
         )
 
     ranked = np.argsort(-sure[0], kind="stable")
-    early = ranked[taken[ranked] == 0][:count]
+    early = _in_turn(ranked[taken[ranked] == 0], test.labels)[:count]
     if len(test.exits) == 1:
         return leavers(early), ()
     late = ranked[::-1][taken[ranked[::-1]] == len(test.exits) - 1][:count]
     return leavers(early), leavers(late)
+
+
+def _in_turn(rows: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Order rows so that every class has its first before any has its second."""
+    seen: dict[int, int] = {}
+    turns = []
+    for row in rows:
+        turns.append(seen.get(int(labels[row]), 0))
+        seen[int(labels[row])] = turns[-1] + 1
+    return rows[np.argsort(np.asarray(turns, dtype=np.int64), kind="stable")]

@@ -78,7 +78,7 @@ def latency(axes: Axes, findings: Findings, theme: Theme) -> None:
     if costs is not None:
         limits = [(limit_ms(costs, point.shares, 1), point.accuracy) for point in findings.points]
         axes.plot(*zip(*limits, strict=True), color=theme.muted, lw=1, ls=(0, (2, 2)),
-                  label="sum of the segments' times (computed)")  # fmt: skip
+                  label="segments' times added up (computed)")  # fmt: skip
     timing = findings.timing
     chosen = (timing.mean_ms, findings.reached.accuracy) if timing else None
     _frontier(axes, known, statics, chosen, theme, marker="o")
@@ -106,7 +106,7 @@ def _frontier(
               label="early exit, as the threshold sweeps")  # fmt: skip
     if statics:
         xs, ys, _ = zip(*statics, strict=True)
-        axes.plot(xs, ys, "D", color=theme.muted, ms=6, label="cut at one exit, no early exit")
+        axes.plot(xs, ys, "D", color=theme.muted, ms=6, label="cut at one exit, no other")
         for x, y, number in statics:
             axes.annotate(f"{number}", (x, y), (7, -11), textcoords="offset points",
                           color=theme.muted, fontsize=9)  # fmt: skip
@@ -117,7 +117,8 @@ def _frontier(
     axes.set_xlim(left=0)
     axes.margins(y=0.12)
     # Below the chart: inside it would hide a point of some run.
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.14), ncols=2, borderpad=0)
+    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.14), ncols=2, borderpad=0,
+                columnspacing=1.2, handlelength=1.6)  # fmt: skip
 
 
 def shares(axes: Axes, findings: Findings, theme: Theme) -> None:
@@ -157,8 +158,10 @@ def _name_areas(axes: Axes, findings: Findings, theme: Theme) -> None:
         if widest is None or widest.shares[position] < 0.08:
             continue
         below = sum(widest.shares[:position])
+        place = min(max(_stretch(widest.threshold or 0.0), 0.45), 3.55)
+        line = _stretch(findings.reached.threshold or 0.0)
         axes.text(
-            min(max(_stretch(widest.threshold or 0.0), 0.45), 3.55),
+            line + 0.4 if abs(place - line) < 0.4 else place,
             below + widest.shares[position] / 2,
             f"exit {number}",
             color=theme.label,
@@ -186,6 +189,7 @@ def exits(axes: Axes, findings: Findings, theme: Theme) -> None:
         axes.annotate(f"{share:.1%}{told}", (place, share), (0, 5), textcoords="offset points",
                       ha="center", va="bottom", fontsize=9)  # fmt: skip
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
     axes.set_ylim(0, max(reached.shares) * 1.25)
     axes.grid(axis="x", visible=False)
     axes.legend(loc="upper right")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Images = NDArray[np.float32]
 ROUNDS = 5
 MOST_IMAGES, LEAST_IMAGES = 200, 20
-BUDGET_S = 20.0
+BUDGET_S = 10.0
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def _picture(light: str, dark: str, text: str) -> str:
 def _images(findings: Findings, pictures: Mapping[int, bytes]) -> str:
     groups = [
         (f"Left first, at exit {findings.evidence.manifest.exits[0]}",
-         "The test images of which the first exit was surest.", findings.first),
+         "The images of which the first exit was surest, the classes in turn.", findings.first),
         (f"Left last, at exit {findings.evidence.manifest.exits[-1]}",
          "The test images of which the first exit was least sure.", findings.last),
     ]  # fmt: skip

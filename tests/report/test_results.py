@@ -27,11 +27,11 @@ def test_the_documents_are_what_the_tracked_rows_render_to() -> None:
 
 
 def test_seeds_are_joined_to_mean_and_deviation() -> None:
-    rows = [line(0, 0.96), line(1, 0.98), line(0, 0.9, "no early exit")]
+    rows = [line(0, 0.96), line(1, 0.98), line(0, 0.9, "threshold 1")]
     text = results.readme(rows)
     # The mean of 96 and 98 is 97, their sample deviation is the root of 2: 1.41.
     assert "97.00% ± 1.41%" in text
-    assert "| no early exit | 90.00% |" in text
+    assert "| threshold 1 | 90.00% |" in text
     assert "seeds 0, 1" in text
     assert "machine a processor, 2 cores, torch 2.15.0; commit `cccccccccc`" in text
 
