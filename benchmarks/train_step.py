@@ -49,7 +49,7 @@ def trainer(arch: str, method: str, precision: str, options: argparse.Namespace)
     step = Step(network, objectives.build(method, plan)).to(memory_format=torch.channels_last)
     config = Resolved(
         epochs=1, batch_size=options.batch, lr=0.01, image_size=SIZE, schedule="step",
-        tune_share=0.1, threads=options.threads,
+        tune_share=0.1, warmup=0.0, threads=options.threads,
     )  # fmt: skip
     optimisers = Optimisers(network, step.objective.param_groups(), config, FLAT)
     optimisers.set_time(CLOCK)

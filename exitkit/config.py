@@ -51,7 +51,9 @@ class TrainConfig:
         (0.375, 0.65, 0.9), "shares of the run at which the step schedule multiplies by gamma"
     )
     gamma: float = _setting(0.1, "factor of the step schedule")
-    warmup: float = _setting(0.05, "share of the run in which the learning rate rises linearly")
+    warmup: float | None = _setting(
+        None, "share of the run in which the learning rate rises linearly"
+    )
     tune_share: float | None = _setting(None, "share of the training images held out as tune split")
     augment: bool = _setting(True, "whether training images are shifted, flipped or rotated")
     cache_mb: int = _setting(2048, "decoded image folders up to this many megabytes live in memory")

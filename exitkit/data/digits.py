@@ -23,12 +23,13 @@ MEAN, STD = (0.3045, 0.3045, 0.3045), (0.3226, 0.3226, 0.3226)
 DEFAULTS = Defaults(
     epochs=8,
     batch_size=32,  # small, so that a short run has enough steps
-    lr=0.05,
+    lr=0.03,
     schedule="cosine",
     tune_share=0.15,
     flip=False,  # a mirrored 2 is no 2
     shift=2,
     rotate=10.0,
+    warmup=0.25,  # ensembles of exits teach wildly until the exits know something
 )
 
 

@@ -103,6 +103,7 @@ class Defaults:
         batch_size: images per step.
         lr: learning rate at the start of the schedule.
         schedule: "cosine" or "step".
+        warmup: share of the run in which the learning rate rises linearly.
         tune_share: share of the training images held out as tune split.
         flip: whether a mirrored image still shows the same class.
         shift: pixels by which the reflect-padded crop moves at most.
@@ -119,6 +120,7 @@ class Defaults:
     shift: int
     rotate: float
     ece_bins: int = 15
+    warmup: float = 0.05
 
     @classmethod
     def photographs(cls, size: int) -> "Defaults":

@@ -167,7 +167,7 @@ def prepare(
         TrainingError: preflight found a term without gradient or an exit that nothing teaches.
     """
     objectives.parse(config.method)
-    files = runs.create(name, config.method, config.arch, root)
+    runs.create(name, config.method, config.arch, root)  # a name that is taken is refused early
     device = choose_device(config.device)
     sets = data.load(config, download=download, cache=cache)
     resolved = resolve(config, sets, device)
@@ -179,7 +179,8 @@ def prepare(
     precision, why = choose_precision(config.precision, parts.step, batches, device)
     resolved = resolved.with_precision(precision)
     session = Session(
-        files,
+        # Numbered only now: another run may have begun while this one was built and tried.
+        runs.create(name, config.method, config.arch, root),
         resolved,
         sets,
         parts.card,
@@ -187,7 +188,7 @@ def prepare(
         assemble.trainer(resolved, parts, sets, device),
         parts,
     )
-    opening.create(files, resolved, parts.card, session.notes)
+    opening.create(session.files, resolved, parts.card, session.notes)
     return session
 
 

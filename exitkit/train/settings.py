@@ -10,7 +10,7 @@ from exitkit.config import TrainConfig
 from exitkit.data.split import DataSets
 from exitkit.errors import ConfigError
 
-OPEN = ("epochs", "batch_size", "lr", "schedule", "tune_share")
+OPEN = ("epochs", "batch_size", "lr", "schedule", "tune_share", "warmup")
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Resolved(TrainConfig):
     image_size: int = field(kw_only=True)
     schedule: str = field(kw_only=True)
     tune_share: float = field(kw_only=True)
+    warmup: float = field(kw_only=True)
     threads: int = field(kw_only=True)
 
     def with_precision(self, precision: str) -> "Resolved":
