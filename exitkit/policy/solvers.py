@@ -105,7 +105,7 @@ def sweep(scores: Scores, temperatures: Sequence[float], network: str) -> list[P
     ]
 
 
-def choose(points: Sequence[Point], drop: float = 0.005, least_share: float = 0.05) -> Point:
+def choose(points: Sequence[Point], drop: float = 0.005, least_share: float = 0.1) -> Point:
     """Return the cheapest point that loses at most `drop` against the deepest exit's accuracy.
 
     Points at which every exit answers at least `least_share` of the images come first; without
