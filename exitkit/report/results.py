@@ -102,6 +102,21 @@ TABLES = {
             Column("images_per_s", "images/s", ",.0f"),
         ),
     ),
+    "methods": Table(
+        "Every method learns",
+        "Each method on digits with the data set's own recipe, judged on the test split at every "
+        "exit that it teaches. Measured once; no comparison of methods.",
+        (
+            Column("method", "method"),
+            Column("arch", "network"),
+            Column("width", "width", "g"),
+            Column("exit1", "exit 1", ".2%"),
+            Column("exit2", "exit 2", ".2%"),
+            Column("exit3", "exit 3", ".2%"),
+            Column("exit4", "exit 4", ".2%"),
+            Column("seconds", "seconds to train", ".0f"),
+        ),
+    ),
     "train_bf16": Table(
         "bf16 against float32 in training",
         "Steps of full-width resnet18. Measured: medians of interleaved rounds.",
