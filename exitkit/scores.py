@@ -13,6 +13,8 @@ it. The file is a plain `.npz` (no pickles) with these arrays:
     index        [N] int64, row of each image in its data set
 """
 
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,6 +27,8 @@ from exitkit.errors import DataError
 
 SCHEMA = 1
 SplitName = Literal["tune", "certify", "test"]
+# What NumPy raises over files that are truncated or no archives.
+_UNREADABLE = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,12 @@ def load(path: Path, split: SplitName | None = None) -> Scores:
                 file["labels"],
                 file["index"],
             )
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(str(path), f"no table of scores ({error})", "run exitkit evaluate") from error
+    except _UNREADABLE as error:
+        raise DataError(
+            str(path), f"no table of scores ({error})", "run exitkit evaluate"
+        ) from error
     if split is not None and scores.split != split:
-        raise DataError(f"{split} scores", f"{path} holds {scores.split} scores", "name the other file")
+        raise DataError(
+            f"{split} scores", f"{path} holds {scores.split} scores", "name the other file"
+        )
     return scores

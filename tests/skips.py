@@ -1,6 +1,6 @@
 """Fail when a test was skipped that is not in tests/allowed-skips.txt.
 
-    python tests/skips.py test.log
+python tests/skips.py test.log
 """
 
 import re
