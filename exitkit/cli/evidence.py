@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import exitkit
-from exitkit import data, images, machine, scores
+from exitkit import images, machine, scores
 from exitkit.bundle import MANIFEST, Segment, read_manifest
 from exitkit.cli import benching, output
 from exitkit.cli.output import Outcome
@@ -29,7 +29,7 @@ from exitkit.report.collect import Evidence, Findings, Static
 from exitkit.report.latency import Timing
 from exitkit.runs import Run
 from exitkit.scores import Scores
-from exitkit.train import checkpoint, evaluate
+from exitkit.train import checkpoint, evaluate, origin
 
 BATCH_SIZES = (1, 8, 32)
 
@@ -70,7 +70,7 @@ def read(run: Run, bundle: Path) -> Source:
             f"the bundle was exported from other weights (of run {model.manifest.name})",
             f"run exitkit export {run.name}, or name the run and its --bundle",
         )
-    sets = data.load(checkpoint.read_config(run))
+    sets = origin.load(run)
     return Source(run, model, network, digest, sets.test, sets.name)
 
 
@@ -87,7 +87,8 @@ def gather(source: Source) -> Evidence:
         run=run.name,
         data=source.data,
         card=card,
-        manifest=manifest,
+        # People know a bundle by its folder; the manifest has the name of its run.
+        manifest=dataclasses.replace(manifest, name=source.model.folder.name),
         policy=source.model.policy,
         tune=tune,
         test=test,
@@ -110,6 +111,7 @@ def outcome(found: Findings, html: Path, png: Path) -> Outcome:
         "html": str(html),
         "png": str(png),
         "run": found.evidence.run,
+        "bundle": found.evidence.manifest.name,
         "pays": verdict.pays,
         "verdict": verdict.headline,
         "reasons": list(verdict.reasons),
@@ -121,10 +123,12 @@ def outcome(found: Findings, html: Path, png: Path) -> Outcome:
         "static": [dataclasses.asdict(rival) for rival in found.rivals],
         "exits": [dict(row) for row in found.exits],
     }
+    serve = f"exitkit serve {found.evidence.manifest.name}"
+    early = len(reached.shares) > 1  # with a single exit there is no threshold to recommend
     words = [
         verdict.headline,
         *(f"  {reason}" for reason in verdict.reasons),
-        f"recommended: exitkit serve --threshold {reached.threshold:.4g}",
+        *([f"recommended: {serve} --threshold {reached.threshold:.4g}"] if early else []),
         "",
         f"report: {html}",
         f"figure: {png}",

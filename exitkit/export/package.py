@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import exitkit
-from exitkit import data, machine, scores
+from exitkit import machine, scores
 from exitkit.atomic import write_text
 from exitkit.bundle import PARITY, POLICY, SWEEP, Manifest, Segment, read_manifest, write_manifest
 from exitkit.data.split import DataSets
@@ -25,7 +25,7 @@ from exitkit.models.exitnet import ExitNet
 from exitkit.policy.solvers import Point
 from exitkit.runs import BUNDLES, NetworkCard, Run
 from exitkit.scores import Scores
-from exitkit.train import checkpoint, evaluate
+from exitkit.train import evaluate, origin
 
 log = logging.getLogger(__name__)
 
@@ -121,13 +121,7 @@ def export(
 
 def _read(run: Run, card: NetworkCard, progress: Progress) -> _Source:
     network, digest = evaluate.trained(run)
-    sets = data.load(checkpoint.read_config(run))
-    if sets.classes != card.classes:
-        raise DataError(
-            f"the data of run {run.name}",
-            f"{sets.name} has other classes now than in training",
-            "bring the old data back, or train again",
-        )
+    sets = origin.load(run)
     if len(sets.tune) == 0:
         raise DataError(
             f"export of run {run.name}",

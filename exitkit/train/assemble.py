@@ -1,6 +1,5 @@
 """From settings to what is trained: data, network, objective, optimisers, trainer."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -86,14 +85,6 @@ def trainer(config: Resolved, parts: Parts, data: DataSets, device: torch.device
     return Trainer(
         parts.step, optimisers, Plan(config.epochs, device, config.precision, data.image)
     )
-
-
-def fingerprint(data: DataSets) -> str:
-    """Return 16 hexadecimal digits that change with the number, order or classes of the images."""
-    digest = hashlib.sha256(repr(data.classes).encode())
-    for split in (data.train, data.tune):
-        digest.update(split.labels.numpy().tobytes() + b"|")
-    return digest.hexdigest()[:16]
 
 
 def _loader(config: Resolved, data: DataSets, views: int, device: torch.device) -> Loader:

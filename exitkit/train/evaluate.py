@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from exitkit import data, journal, scores
+from exitkit import journal, scores
 from exitkit.data.split import Split
 from exitkit.errors import DataError, unknown
 from exitkit.images import ImageSpec
@@ -21,7 +21,7 @@ from exitkit.models.exitnet import ExitNet
 from exitkit.policy import metrics
 from exitkit.runs import NetworkCard, Run
 from exitkit.scores import Scores
-from exitkit.train import checkpoint
+from exitkit.train import checkpoint, origin
 from exitkit.train.precision import autocast, choose_device
 
 BATCH = 256
@@ -107,12 +107,12 @@ def evaluate(
 
     Raises:
         ConfigError: a split that is none of tune and test, a device that is not there.
-        DataError: the split has no images.
+        DataError: the split has no images, or the data are others than in training.
     """
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     place = choose_device(device)
-    sets = data.load(checkpoint.read_config(run), cache=cache)
+    sets = origin.load(run, cache)
     network, digest = trained(run)
     images: Split = getattr(sets, split)
     if len(images) == 0:

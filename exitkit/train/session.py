@@ -30,7 +30,7 @@ from exitkit.policy import metrics
 from exitkit.records import Clock
 from exitkit.runs import RUNS, NetworkCard, Run
 from exitkit.scores import Scores
-from exitkit.train import assemble, checkpoint, evaluate, opening
+from exitkit.train import assemble, checkpoint, evaluate, opening, origin
 from exitkit.train.assemble import Parts
 from exitkit.train.precision import choose_device, choose_precision
 from exitkit.train.settings import Resolved, resolve, take
@@ -138,7 +138,7 @@ class Session:
     def _keep(self, record: EpochRecord) -> None:
         """Write an epoch to the disk; see the module for the order."""
         self._journal.write("epoch", **asdict(record))
-        state = {**self.trainer.state_dict(), "data": assemble.fingerprint(self.data)}
+        state = {**self.trainer.state_dict(), "data": origin.fingerprint(self.data)}
         checkpoint.save(self.files.checkpoint, state)
         self.kept = record.epoch + 1
         if record.selected:
@@ -205,6 +205,7 @@ def resume(
 
     Raises:
         CheckpointError: there is no such run, it is damaged, or it is finished.
+        DataError: its data are not there, or others than in training.
     """
     files = runs.find_unfinished(name, root)
     if any(journal.read(files.journal, "finish")):
@@ -259,12 +260,7 @@ def _restore(session: Session) -> None:
     checkpoint.sweep(files)
     if files.checkpoint.exists():
         state = checkpoint.load(files.checkpoint)
-        if state.get("data") != assemble.fingerprint(session.data):
-            raise CheckpointError(
-                f"resuming run {files.name}",
-                f"the images of {session.config.data} are others than at its start",
-                "put the old ones back, or train a new run",
-            )
+        origin.refuse_others(files, state.get("data"), session.data)
         try:
             trainer.load_state_dict(state)
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,10 +179,14 @@ def test_bad_requests_write_nothing(trained_run: Run, tmp_path: Path) -> None:
     assert not root.exists()
 
 
-def test_data_with_other_classes_are_refused(trained_run: Run, tmp_path: Path) -> None:
+def test_other_data_than_in_training_are_refused(
+    trained_run: Run, write_digits: Callable[..., Path], tmp_path: Path
+) -> None:
     run = Run(tmp_path / "run")
     shutil.copytree(trained_run.folder, run.folder)
-    run.write_card(dataclasses.replace(run.read_card(), classes=("a", "b", "c")))
-    with pytest.raises(DataError, match="has other classes now than in training"):
+    settings = json.loads(run.config.read_text())
+    other = str(write_digits(tmp_path / "digits", train=41))
+    run.config.write_text(json.dumps({**settings, "data": other}))
+    with pytest.raises(DataError, match="has other images or other classes now than in training"):
         package.export(run, root=tmp_path / "bundles")
     assert not (tmp_path / "bundles").exists()

@@ -176,12 +176,16 @@ def test_a_checkpoint_of_other_settings_is_refused(prepare, tmp_path):
         session.resume("edited", root=tmp_path / "runs")
 
 
-def test_other_images_are_refused_on_resuming(prepare, write_digits, tmp_path):
+def test_other_images_are_refused_on_resuming_and_evaluating(prepare, write_digits, tmp_path):
     folder = write_digits(tmp_path / "own", classes=2)
-    next(prepare("moved", method="ce", data=str(folder)).run())
+    opened = prepare("moved", method="ce", data=str(folder))
+    next(opened.run())
     next((folder / "train" / "0").glob("*.png")).unlink()
-    with pytest.raises(CheckpointError, match=r"resuming run moved: the images of .* are others"):
+    with pytest.raises(DataError, match=r"data of run moved: own has other images"):
         session.resume("moved", root=tmp_path / "runs")
+    for split in ("tune", "test"):
+        with pytest.raises(DataError, match=r"data of run moved: own has other images"):
+            evaluate.evaluate(opened.files, split)
 
 
 def test_another_machine_is_told_on_resuming(prepare, tmp_path):
