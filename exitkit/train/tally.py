@@ -79,13 +79,14 @@ class Tally:
 
     def _refuse(self, step: int) -> None:
         if step != NEVER:
-            raise not_finite(f"the loss of epoch {self._epoch}, step {step + 1}")
+            raise not_finite(f"the loss of epoch {self._epoch}, step {step + 1}", self._epoch)
 
 
-def not_finite(what: str) -> TrainingError:
-    """Make the error for training that has left the numbers."""
+def not_finite(what: str, epoch: int) -> TrainingError:
+    """Make the error for training that has left the numbers in the 1-based `epoch`."""
+    kept = f"epoch {epoch - 1} is kept" if epoch > 1 else "no epoch is finished"
     return TrainingError(
         what,
-        "is not a finite number",
-        "lower --lr or use --precision float32; the last finished epoch is kept",
+        f"is not a finite number ({kept})",
+        "train a new run with a lower --lr or with --precision float32",
     )

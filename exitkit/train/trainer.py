@@ -220,7 +220,7 @@ class Trainer:
         """Refuse weights that the epoch's last steps made infinite: they must not be saved."""
         finite = [torch.isfinite(weight).all() for weight in self.step.parameters()]
         if not bool(torch.stack(finite).all()):
-            raise not_finite(f"a weight after epoch {self.epoch + 1}")
+            raise not_finite(f"a weight after epoch {self.epoch + 1}", self.epoch + 1)
 
     def _select(self, shares: tuple[float, ...]) -> bool:
         mean = sum(shares) / len(shares)

@@ -26,7 +26,7 @@ def test_sums_keep_no_graph():
 def test_a_loss_that_is_no_number_is_named_by_epoch_and_step(value):
     tally = Tally(CPU, 3)
     tally.add(torch.tensor(1.0), {})
-    with pytest.raises(TrainingError, match="loss of epoch 3, step 2: is not a finite number"):
+    with pytest.raises(TrainingError, match=r"epoch 3, step 2: .* \(epoch 2 is kept\)"):
         tally.add(torch.tensor(value), {})
 
 
