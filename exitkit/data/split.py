@@ -164,7 +164,7 @@ def hold_out(
     """Divide rows into (kept, held out), `share` of every class, by a fixed rule.
 
     Each class is ordered by the SHA-256 of its rows' keys and gives its first rows: the same for
-    every seed, machine and library version, and a new image moves no old one across.
+    every seed, machine and library version. A new image moves at most one old one across.
     Of a class of two or more at least one row is held out (where the share is not 0), and at
     least one stays.
     """

@@ -111,7 +111,7 @@ def test_hold_out_by_hand() -> None:
     assert sorted(kept + held) == list(range(11))
 
 
-def test_hold_out_moves_no_old_image_when_one_is_added() -> None:
+def test_hold_out_moves_at_most_one_old_image_when_one_is_added() -> None:
     keys = [f"cat/{number}.png" for number in range(40)]
     _, before = hold_out([0] * 40, keys, 0.25)
     _, after = hold_out([0] * 41, [*keys, "cat/new.png"], 0.25)
