@@ -83,7 +83,8 @@ def load(path: Path, split: SplitName | None = None) -> Scores:
         DataError: the file is missing, no such table, of another schema, or of another split.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Given a path, NumPy leaves the file of a damaged archive open.
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             if int(file["schema"]) != SCHEMA:
                 raise DataError(str(path), f"schema {file['schema']}", f"write schema {SCHEMA}")
             scores = Scores(
