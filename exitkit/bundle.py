@@ -108,16 +108,31 @@ def read_manifest(folder: Path, verify: bool = True) -> Manifest:
                 **table,
                 "classes": tuple(table["classes"]),
                 "image": ImageSpec.from_json(table["image"]),
+                "files": dict(table["files"]),
                 "segments": tuple(
                     Segment(**{k: _tuple(v) for k, v in row.items()}) for row in table["segments"]
                 ),
             }
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(str(path), f"was edited ({error})", "export it again") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(str(path), f"was edited ({error!r})", "export it again") from error
+    _agree(path, manifest)
     if verify:
         _verify(Path(folder), manifest)
     return manifest
+
+
+def _agree(path: Path, manifest: Manifest) -> None:
+    """Refuse a manifest whose parts contradict each other; no digest covers it."""
+    size = (3, manifest.image.height, manifest.image.width)
+    costs = [manifest.plain_macs, *(segment.macs for segment in manifest.segments)]
+    if not manifest.segments or manifest.segments[0].input_shape != size:
+        found = f"was edited (no segment takes images of {size})"
+    elif any(type(macs) is not int or macs < 0 for macs in costs):
+        found = f"was edited (multiply-adds {costs})"
+    else:
+        return
+    raise BundleError(str(path), found, "export it again")
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:

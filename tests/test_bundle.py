@@ -100,3 +100,19 @@ def test_no_file_outside_the_bundle_is_read(folder: Path) -> None:
     edit(folder, files={"../secret": "0" * 64})
     with pytest.raises(BundleError, match="outside itself"):
         bundle.read_manifest(folder)
+
+
+IMAGE = {"height": 64, "width": 64, "mean": [0.5] * 3, "std": [0.2] * 3}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"image": IMAGE}, {"segments": []}, {"segments": [1]}, {"files": 5}, {"plain_macs": "many"}],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_manifest_that_contradicts_itself_was_edited(
+    folder: Path, changes: dict[str, object]
+) -> None:
+    edit(folder, **changes)
+    with pytest.raises(BundleError, match=r"manifest\.json: was edited"):
+        bundle.read_manifest(folder)

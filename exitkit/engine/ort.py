@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from exitkit import machine
-from exitkit.bundle import Manifest
-from exitkit.errors import ConfigError, EngineError, unknown
+from exitkit.bundle import Manifest, Segment
+from exitkit.errors import BundleError, ConfigError, EngineError, unknown
 
 POOLS = ("private", "shared")
 PROVIDERS = {"cpu": "CPUExecutionProvider"}
@@ -96,6 +96,7 @@ def load(
 
     Raises:
         ConfigError: unknown pool or provider, or a shared pool of another size is there already.
+        BundleError: a file takes or answers other sizes than the manifest says.
         EngineError: a file cannot be loaded or has other inputs and outputs.
     """
     if pool not in POOLS:
@@ -113,6 +114,7 @@ def load(
         session = _session(Path(folder) / piece.file, options, PROVIDERS[provider])
         deepest = piece is manifest.segments[-1]
         _check_names(session, piece.file, deepest)
+        _check_sizes(session, piece, len(manifest.classes))
         segments.append(
             OrtSegment(session, piece.exit, piece.input_shape, len(manifest.classes), pool, count)
         )
@@ -169,5 +171,19 @@ def _check_names(session: onnxruntime.InferenceSession, file: str, deepest: bool
         raise EngineError(
             f"{file} with inputs {wanted[0]} and outputs {wanted[1]}",
             f"inputs {found[0]} and outputs {found[1]}",
+            "export it again",
+        )
+
+
+def _check_sizes(session: onnxruntime.InferenceSession, piece: Segment, classes: int) -> None:
+    """Refuse a manifest that gives a file other sizes than its own; unnamed axes pass."""
+    takes, answers = session.get_inputs()[0].shape[1:], session.get_outputs()[0].shape[-1]
+    told, found = [*piece.input_shape, classes], [*takes, answers]
+    if len(found) != len(told) or any(
+        isinstance(own, int) and own != size for own, size in zip(found, told, strict=True)
+    ):
+        raise BundleError(
+            f"{piece.file} with {classes} classes, taking {list(piece.input_shape)}",
+            f"it has {answers} classes and takes {takes}; the manifest was edited",
             "export it again",
         )

@@ -1,3 +1,4 @@
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -9,7 +10,7 @@ import pytest
 
 from exitkit import bundle
 from exitkit.engine import ort
-from exitkit.errors import ConfigError, EngineError
+from exitkit.errors import BundleError, ConfigError, EngineError
 
 
 def test_segments_say_what_they_are(tiny: Path) -> None:
@@ -159,3 +160,14 @@ onnxruntime.set_global_thread_pool_sizes(1, 1)  # fails where one is there alrea
 print("free", "torch" in sys.modules)
 """
     assert run(script, tiny) == "free False\n"
+
+
+def test_a_manifest_with_other_sizes_than_the_files_is_refused(tiny: Path) -> None:
+    manifest = bundle.read_manifest(tiny)
+    more = dataclasses.replace(manifest, classes=(*manifest.classes, "hen"))
+    with pytest.raises(BundleError, match=r"segment_1\.onnx with 6 classes.*it has 5 classes"):
+        ort.load(tiny, more, threads=1)
+    first, second, third = manifest.segments
+    wider = dataclasses.replace(second, input_shape=(4, 8, 9))
+    with pytest.raises(BundleError, match=r"segment_2\.onnx .*takes \[4, 8, 8\]"):
+        ort.load(tiny, dataclasses.replace(manifest, segments=(first, wider, third)), threads=1)
