@@ -4,6 +4,7 @@ The options of the command line, recipes and `--set` are made from these fields.
 """
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
@@ -69,6 +70,13 @@ class TrainConfig:
             raise unknown("precision", self.precision, ("auto", "float32", "bf16"))
         if self.schedule not in (None, "cosine", "step"):
             raise unknown("schedule", self.schedule, ("cosine", "step"))
+        for name, value in vars(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ConfigError(f"{name} {value}", "is no finite number", "give another one")
+        if not -(2**63) <= self.seed < 2**63:
+            raise ConfigError(
+                f"seed {self.seed}", "does not fit into 64 bits", "give a shorter one"
+            )
         for name in ("epochs", "batch_size", "image_size", "threads", "lr", "width"):
             value = getattr(self, name)
             if value is not None and value <= 0:
@@ -125,7 +133,7 @@ def _convert(name: str, value: Any, hint: Any, where: str) -> Any:
         if kind is int and isinstance(value, float) and value != int(value):
             raise ValueError(value)
         return kind(value)
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise ConfigError(
             f"{name}={value!r} (in {where})",
             "has another type",

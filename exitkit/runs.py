@@ -142,10 +142,11 @@ def find(name: str | None, root: Path = RUNS) -> Run:
     """
     run = _locate(name, root)
     if not run.finished:
+        do = f"go on with exitkit train --resume {run.name}, or name another run"
         raise CheckpointError(
             f"run {name or 'latest'}",
             f"no finished epoch in {run.folder}",
-            "run exitkit train first",
+            do if run.config.exists() else "run exitkit train first",
         )
     return run
 
@@ -165,17 +166,19 @@ def _locate(name: str | None, root: Path) -> Run:
     if name is not None and not folder.is_dir() and Path(name).is_dir():
         folder = Path(name)
     if not folder.is_dir():
-        known = (
-            sorted(p.name for p in root.iterdir() if p.is_dir() and not p.is_symlink())
-            if root.is_dir()
-            else []
-        )
         raise CheckpointError(
             f"run {name or 'latest'}",
-            f"not in {root}/ (it has: {', '.join(known) or 'none'})",
+            f"not in {root}/ (it has: {_listed(root)})",
             "run exitkit train first, or name one",
         )
     return Run(folder.resolve())
+
+
+def _listed(root: Path) -> str:
+    """Name the folders in `root`, or say that there are none."""
+    found = root.iterdir() if root.is_dir() else ()
+    names = (p.name for p in found if p.is_dir() and not p.is_symlink() and p.name[0] != ".")
+    return ", ".join(sorted(names)) or "none"
 
 
 def find_bundle(name: str | None, root: Path = BUNDLES) -> Path:
@@ -189,6 +192,8 @@ def find_bundle(name: str | None, root: Path = BUNDLES) -> Path:
         folder = Path(name)
     if not folder.is_dir():
         raise BundleError(
-            f"bundle {name or 'latest'}", f"not in {root}/", "run exitkit export first, or name one"
+            f"bundle {name or 'latest'}",
+            f"not in {root}/ (it has: {_listed(root)})",
+            "run exitkit export first, or name one",
         )
     return folder.resolve()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from exitkit import atomic, config, journal, runs
-from exitkit.errors import CheckpointError, ConfigError, unknown
+from exitkit.errors import BundleError, CheckpointError, ConfigError, unknown
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -70,6 +70,10 @@ def test_settings_are_read_as_their_types() -> None:
         ({"epochs": 2.5}, "has another type"),
         ({"nesterov": "maybe"}, "has another type"),
         ({"epochs": 0}, "not above zero"),
+        ({"epochs": float("inf")}, "has another type"),
+        ({"width": "nan"}, "width nan: is no finite number"),
+        ({"lr": "inf"}, "lr inf: is no finite number"),
+        ({"seed": 2**63}, "does not fit into 64 bits"),
         ({"arch": "resnet81"}, "did you mean 'resnet18'"),
         ({"heads": "heavy"}, "choose one of: bottle, light"),
         ({"precision": "fp16"}, "choose one of: auto, bf16, float32"),
@@ -102,6 +106,18 @@ def test_a_run_without_a_finished_epoch_is_not_found(tmp_path: Path) -> None:
         runs.find("young", tmp_path)
     with pytest.raises(CheckpointError, match="it has: young"):
         runs.find("old", tmp_path)
+    (tmp_path / "young" / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="go on with exitkit train --resume young"):
+        runs.find("young", tmp_path)
+
+
+def test_a_bundle_that_is_not_there_is_told_from_those_that_are(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="it has: none"):
+        runs.find_bundle(None, tmp_path)
+    (tmp_path / "small").mkdir()
+    (tmp_path / ".small.tmp").mkdir()  # of an export that runs just now
+    with pytest.raises(BundleError, match=r"bundle big: not in .* \(it has: small\)"):
+        runs.find_bundle("big", tmp_path)
 
 
 def test_an_error_says_asked_found_do() -> None:

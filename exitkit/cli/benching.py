@@ -37,7 +37,9 @@ def sizes(text: str) -> tuple[int, ...]:
     except ValueError:
         found = ()
     if not found or min(found) < 1:
-        raise ConfigError(f"--batch-sizes {text}", "is no list of numbers", "write 1,8,32")
+        raise ConfigError(
+            f"--batch-sizes {text}", "is no list of numbers above zero", "write 1,8,32"
+        )
     return tuple(sorted(set(found)))
 
 

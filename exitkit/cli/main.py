@@ -1,5 +1,6 @@
 """The command `exitkit`: a table of commands, and the one place where errors become exit codes."""
 
+import errno
 import importlib
 import logging
 import os
@@ -36,6 +37,11 @@ EXTRAS = {
     ),
     "matplotlib": '"exitkit[report]"',
 }
+# The system refuses what was asked, and nothing of ours is wrong.
+REFUSALS = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EEXIST,
+    errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG,
+)  # fmt: skip
 LOG = logging.getLogger(__name__)
 
 
@@ -112,6 +118,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if extra is None:
             return _bug(error)
         return _fail(f"{_asked(arguments)}: {error.name} is not installed; pip install {extra}", 2)
+    except OSError as error:
+        return _system(error, _asked(arguments))
     except Exception as error:
         return _bug(error)
 
@@ -137,6 +145,15 @@ def _asked(arguments: Sequence[str] | None) -> str:
     """Return the command that was asked for."""
     words = sys.argv[1:] if arguments is None else arguments
     return " ".join(["exitkit", *(word for word in words[:1] if word in COMMANDS)])
+
+
+def _system(error: OSError, asked: str) -> int:
+    """Say what the system refused: a folder that cannot be written, a full disk."""
+    if error.errno not in REFUSALS:
+        return _bug(error)
+    where = "" if error.filename is None else f"{error.filename}: "
+    found = f"{where}{error.strerror}"
+    return _fail(f"{asked}: {found}; check that it is free, may be written and has room", 2)
 
 
 def _bug(error: Exception) -> int:

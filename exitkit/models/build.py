@@ -52,8 +52,8 @@ def build(
         raise unknown("network", arch, NETWORKS)
     if heads not in HEADS:
         raise unknown("kind of heads", heads, HEADS)
-    if width <= 0:
-        raise ConfigError(f"width {width}", "is not above zero", "give a larger number")
+    if not 0 < width < float("inf"):  # false for NaN too
+        raise ConfigError(f"width {width}", "is no number above zero", "give, say, 0.5")
     if image_size < SMALLEST:
         raise ConfigError(
             f"images of {image_size} pixels",

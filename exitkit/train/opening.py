@@ -32,7 +32,10 @@ def create(files: Run, config: TrainConfig, card: NetworkCard, notes: list[str])
         begin(draft, config, notes, "start")
         draft.folder.rename(final)
     except OSError as error:
-        raise ConfigError(f"run {final.name!r}", f"{error}", "choose another --name") from error
+        taken = final.exists()  # another process was faster
+        do = "choose another --name" if taken else "check that it may be written and has room"
+        found = f"{final if taken else final.parent}: {error.strerror}"
+        raise ConfigError(f"run {final.name!r}", found, do) from error
     finally:
         shutil.rmtree(draft.folder, ignore_errors=True)
 

@@ -1,3 +1,5 @@
+import errno
+import os
 import shlex
 import subprocess
 import sys
@@ -110,6 +112,22 @@ def test_what_nobody_expected_is_called_a_bug_with_its_traceback(
     assert caplog.records[-1].exc_info is not None
 
 
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_a_place_that_cannot_be_written_is_no_bug(
+    exitkit: Exitkit, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused() -> None:
+        raise OSError(number, os.strerror(number), "runs/x")
+
+    monkeypatch.setattr(history, "listed", refused)
+    said = exitkit("runs")
+    assert said.code == 2
+    assert said.err == (
+        f"error: exitkit runs: runs/x: {os.strerror(number)}; "
+        "check that it is free, may be written and has room\n"
+    )
+
+
 def test_an_interrupted_command_exits_with_130(
     exitkit: Exitkit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,7 +144,7 @@ def test_an_interrupted_command_exits_with_130(
         (["export"], "error: run latest: not in runs/ (it has: none); run exitkit train first"),
         (["evaluate", "x"], "error: run x: not in runs/"),
         (["train", "--resume"], "error: run latest: not in runs/"),
-        (["serve"], "error: bundle latest: not in bundles/; run exitkit export first"),
+        (["serve"], "error: bundle latest: not in bundles/ (it has: none); run exitkit export"),
         (["bench"], "error: bundle latest: not in bundles/"),
         (["report"], "error: run latest: not in runs/"),
         (["predict", "."], "error: bundle latest: not in bundles/"),

@@ -217,7 +217,7 @@ def test_a_card_of_images_that_are_not_square_is_refused():
         ({"first": 5}, "a branch from stage 5: resnet18 has stages 1 to 4"),
         ({"first": 0}, "a branch from stage 0: resnet18 has stages 1 to 4"),
         ({"image_size": SMALLEST - 1}, "images of 31 pixels: the networks need at least 32"),
-        ({"width": 0.0}, r"width 0\.0: is not above zero"),
+        ({"width": 0.0}, r"width 0\.0: is no number above zero"),
         ({"classes": 1}, "1 classes: nothing to tell apart"),
     ],
 )

@@ -167,6 +167,13 @@ def test_names_are_taken_once_and_numbered(prepare, tmp_path):
         session.resume("other", root=tmp_path / "runs")
 
 
+def test_a_place_that_cannot_be_written_is_named(prepare, tmp_path):
+    (tmp_path / "runs").write_text("a file is in the way")
+    with pytest.raises(ConfigError, match=r"runs: .*; check that it may be written and has room"):
+        prepare(method="ce")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
 def test_a_checkpoint_of_other_settings_is_refused(prepare, tmp_path):
     opened = prepare("edited", method="ce")
     next(opened.run())
