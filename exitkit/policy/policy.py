@@ -58,7 +58,12 @@ class Policy:
             raise ConfigError("temperatures", str(self.temperatures), "give finite numbers above 0")
 
     def with_threshold(self, threshold: float) -> "Policy":
-        """Return the same policy with one threshold for every exit but the deepest."""
+        """Return the same policy with one threshold for every exit but the deepest.
+
+        Raises:
+            ConfigError: it is outside 0..1, also where there is no early exit to use it.
+        """
+        _check_thresholds(np.asarray(threshold, dtype=np.float64))
         return replace(self, thresholds=(float(threshold),) * (len(self.exits) - 1))
 
     def require(self, network: str, exits: Sequence[int]) -> None:

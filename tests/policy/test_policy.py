@@ -113,6 +113,8 @@ def test_with_threshold_changes_thresholds_only() -> None:
     assert policy.temperatures == make().temperatures
     alone = make(exits=(4,), thresholds=(), temperatures=(1.5,)).with_threshold(0.5)
     assert alone.thresholds == ()
+    with pytest.raises(ConfigError, match=r"threshold 2\.0: is no probability"):
+        alone.with_threshold(2.0)
 
 
 def test_it_reads_what_it_wrote(tmp_path: Path) -> None:
