@@ -76,7 +76,9 @@ def decode(
             image.load()
             return fit(_rgb(image, name), spec.height, spec.width)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise TooLarge(name, str(error), "send a smaller image") from error
+        raise TooLarge(
+            name, f"too many pixels, the limit is {max_pixels}", "send a smaller image"
+        ) from error
     except UnidentifiedImageError as error:
         raise BadImage(  # the error's own text shows an address in memory
             name, "cannot be decoded (of another kind)", "send a whole PNG, JPEG or WebP file"

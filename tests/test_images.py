@@ -116,6 +116,11 @@ def test_40_megapixels_are_refused_by_the_header() -> None:
     huge = small[:16] + header + crc + small[33:]
     with pytest.raises(TooLarge, match="8000x5000 pixels, the limit is 25000000; send a smaller"):
         decode(huge, SPEC)
+    # So many that Pillow refuses to open it.
+    header = struct.pack(">II5B", 20000, 10000, 8, 2, 0, 0, 0)
+    crc = struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    with pytest.raises(TooLarge, match="too many pixels, the limit is 25000000; send a smaller"):
+        decode(small[:16] + header + crc + small[33:], SPEC)
 
 
 def test_the_limit_itself_is_allowed() -> None:

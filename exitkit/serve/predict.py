@@ -109,7 +109,8 @@ async def _read_form(request: Request, samples: int) -> _Upload:
     except HTTPException as error:
         if str(error.detail).startswith("Too many files"):
             raise TooLarge("files", f"the limit is {samples} a request", "send fewer") from error
-        raise
+        found = str(error.detail).rstrip(".")
+        raise RequestError("a form with an image", found, "send -F file=@x.png") from error
     files: list[bytes] = []
     names: list[str] = []
     fields: dict[str, str] = {}

@@ -134,7 +134,7 @@ def test_images_that_are_none_have_alpha_or_are_huge(
         (b"", "image/png", 400, "the body is empty"),
         (b"x", "text/plain", 415, "content-type 'text/plain': no image; send -F file=@x.png"),
         (b"x", "application/x-www-form-urlencoded", 415, "no image"),
-        (b"x", "multipart/form-data", 400, "boundary"),
+        (b"x", "multipart/form-data", 400, "boundary in multipart; send -F file=@x.png"),
         (b"x", "multipart/form-data; boundary=y", 400, "multipart"),
         (b"--y--\r\n", "multipart/form-data; boundary=y", 400, "the form holds no file"),
     ],
