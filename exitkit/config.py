@@ -81,6 +81,13 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ConfigError(f"{name} {value}", "is not above zero", "give a larger number")
+        for name in ("momentum", "weight_decay", "gamma", "workers", "cache_mb"):
+            if getattr(self, name) < 0:
+                raise ConfigError(
+                    f"{name} {getattr(self, name)}", "is below zero", "give 0 or more"
+                )
+        if self.nesterov and self.momentum == 0:
+            raise ConfigError("nesterov", "there is no momentum to look ahead with", "set momentum")
         for name in ("warmup", "tune_share"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:

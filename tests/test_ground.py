@@ -78,6 +78,8 @@ def test_settings_are_read_as_their_types() -> None:
         ({"heads": "heavy"}, "choose one of: bottle, light"),
         ({"precision": "fp16"}, "choose one of: auto, bf16, float32"),
         ({"tune_share": 1.0}, "no share below 1"),
+        ({"momentum": -0.1}, "below zero"),
+        ({"nesterov": True, "momentum": 0.0}, "no momentum"),
     ],
 )
 def test_settings_that_cannot_be_met_are_refused(settings: dict, words: str) -> None:

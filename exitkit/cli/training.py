@@ -8,7 +8,7 @@ import click
 from exitkit.cli import output
 from exitkit.cli.output import Outcome
 from exitkit.cli.progress import Progress
-from exitkit.config import parse
+from exitkit.config import TrainConfig, parse
 from exitkit.errors import ConfigError
 from exitkit.policy import metrics
 from exitkit.report import tables
@@ -31,6 +31,11 @@ def begin(
     """
     if resume is None:
         config = parse(dict(given), "the command line")
+        if config.data != TrainConfig.data:
+            output.note(
+                f"data {config.data}: reading, images are decoded once and kept; "
+                "--data chooses another"
+            )
         return sessions.prepare(config, name=name, download=download)
     told = [*(f"--{key.replace('_', '-')}" for key in given), *(["--name"] if name else [])]
     if told:
