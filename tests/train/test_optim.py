@@ -15,7 +15,13 @@ FLAT = Schedule("step", warmup=0.0, milestones=(), gamma=0.1)
 
 def resolved(**given) -> Resolved:
     whole = dict(
-        epochs=1, batch_size=1, image_size=32, schedule="cosine", tune_share=0.1, threads=1
+        epochs=1,
+        batch_size=1,
+        image_size=32,
+        schedule="cosine",
+        tune_share=0.1,
+        warmup=0.0,
+        threads=1,
     )
     return Resolved(**whole | given)
 
