@@ -5,9 +5,10 @@
 Orders come as JSON lines on standard input: {"name": run, "method": text, "at": event or null,
 "after": seconds or null}. The child trains the run, or resumes it where it is there already. The
 server kills it with SIGKILL `after` seconds from its first event whose line begins with `at`
-(from its start where `at` is null). Events are the files of the root that the child opens for
-writing, and its renames: "open .checkpoint.pt.x1.pt". One line answers each order: {"died":
-whether, "events": lines}.
+(from its start where `at` is null). Where `after` is null the child kills itself right at that
+event, before what it announces has happened. Events are the files of the root that the child
+opens for writing, and its renames: "open .checkpoint.pt.x1.pt". One line answers each order:
+{"died": whether, "events": lines}.
 
 Forking costs nothing, while a process that imports torch anew takes seconds.
 """
@@ -42,15 +43,18 @@ def train(root: Path, folder: Path, order: dict[str, Any]) -> None:
         pass
 
 
-def tell(root: Path, pipe: int) -> None:
-    """Write a line for every event of this process inside `root`."""
+def tell(root: Path, pipe: int, end: str | None) -> None:
+    """Write a line for every event of this process inside `root`; die at one that begins so."""
 
     def heard(event: str, arguments: tuple[Any, ...]) -> None:
         if event not in ("open", "os.rename") or not str(arguments[0]).startswith(str(root)):
             return
         # Opening for reading is no event; mkstemp gives no mode, but it writes.
         if event == "os.rename" or arguments[1] in (None, "w", "wb", "a"):
-            os.write(pipe, f"{event.removeprefix('os.')} {Path(arguments[0]).name}\n".encode())
+            line = f"{event.removeprefix('os.')} {Path(arguments[0]).name}"
+            os.write(pipe, f"{line}\n".encode())
+            if end and line.startswith(end):
+                os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(heard)
 
@@ -62,7 +66,7 @@ def live(root: Path, folder: Path, order: dict[str, Any]) -> dict[str, Any]:
     if child == 0:
         status = 1
         try:
-            tell(root, write)
+            tell(root, write, order["at"] if order["after"] is None else None)
             train(root, folder, order)
             status = 0
         finally:

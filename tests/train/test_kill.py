@@ -72,8 +72,10 @@ def test_killed_at_writes_and_at_random_steps(server, method):
         if isinstance(place, float):
             server.order(torn, method, None, random.uniform(0, place))
         else:
-            # A write takes milliseconds: die somewhere inside, or right after it.
-            server.order(torn, method, place, random.choice([0, random.uniform(0, 0.004)]))
+            # Die right before a rename, when the new file lies whole beside the old one. A write
+            # takes milliseconds: die somewhere inside, or right after it.
+            exact = place.startswith("rename")
+            server.order(torn, method, place, None if exact else random.uniform(0, 0.004))
         halves += any((server.root / torn).glob(".checkpoint.pt.*"))
     assert not server.order(torn, method)["died"]
     assert halves, "no kill has come while the checkpoint was written"
