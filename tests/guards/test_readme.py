@@ -100,7 +100,7 @@ def test_settings_named_after_set_exist(page: Path) -> None:
     for word in re.findall(r"--set ([a-z_]+=[^\s`]+)", page.read_text()):
         name, _, value = word.partition("=")
         if (name, value) != ("key", "value"):
-            config.parse({name: value}, page.name)
+            assert getattr(config.parse({name: value}, page.name), name) is not None
 
 
 @pages
@@ -108,7 +108,7 @@ def test_methods_named_can_be_trained(page: Path) -> None:
     from exitkit.objectives import build
 
     for quoted, plain in re.findall(r"--method (?:'([^']+)'|([a-z]+))", page.read_text()):
-        build.parse(quoted or plain)
+        assert build.parse(quoted or plain), f"{page.name} names no method in {quoted or plain!r}"
 
 
 @pages
