@@ -88,7 +88,7 @@ class Loader:
 
     def _streamed(self, pixels: Stream, order: Tensor, epoch: int) -> Iterator[tuple[Tensor, ...]]:
         chosen = self._defaults
-        change = None if chosen is None else (chosen.shift, chosen.flip, chosen.rotate)
+        change = None if chosen is None else (chosen.shift, chosen.flip)
         seeds = tuple(
             augment.derive(self._seed, epoch, f"augmentation {view}") for view in range(self._views)
         )

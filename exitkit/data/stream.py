@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from exitkit.errors import BadImage, DataError, TooLarge
 from exitkit.images import ImageSpec, decode
 
-Change = tuple[int, bool, float]  # shift, flip, rotate: see Defaults
+Change = tuple[int, bool]  # shift, flip: see Defaults; folders are never rotated
 Views = tuple[Tensor, ...]
 
 
@@ -110,14 +110,12 @@ def _transform(spec: ImageSpec, change: Change) -> torch.nn.Module:
     """Return augment.py's changes as torchvision transforms of one image."""
     from torchvision.transforms import v2  # slow to import, and only large folders need it
 
-    shift, flip, rotate = change
+    shift, flip = change
     steps: list[torch.nn.Module] = [
         v2.RandomCrop((spec.height, spec.width), padding=shift, padding_mode="reflect")
     ]
     if flip:
         steps.append(v2.RandomHorizontalFlip())
-    if rotate:
-        steps.append(v2.RandomRotation(rotate, interpolation=v2.InterpolationMode.BILINEAR))
     return v2.Compose(steps)
 
 
