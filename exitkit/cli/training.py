@@ -78,9 +78,12 @@ def summary(session: Session) -> Outcome:
         "exits": rows,
         "plain_macs": card.plain_macs,
     }
-    words = [f"run {run.name}: every exit on the {len(session.data.tune)} images of the tune split"]
-    words += ["", tables.text(rows, EXIT_COLUMNS), ""] if rows else []
-    return Outcome(table, "\n".join([*words, _next(card.exits)]))
+    if not rows:  # the papers' protocol may hold nothing out, and then nothing can be exported
+        words = f"run {run.name}: no images were held out\nnext: exitkit evaluate"
+        return Outcome(table, words)
+    heading = f"run {run.name}: every exit on the {len(session.data.tune)} images of the tune split"
+    shown = tables.text(rows, EXIT_COLUMNS)
+    return Outcome(table, "\n".join([heading, "", shown, "", _next(card.exits)]))
 
 
 def _rows(run: Run) -> list[dict[str, float | int]]:

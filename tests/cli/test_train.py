@@ -62,3 +62,12 @@ def test_a_resumed_run_takes_no_settings(
     said = exitkit("train", "--resume", *extra)
     assert said.code == 2
     assert error in said.err
+
+
+def test_a_run_that_holds_nothing_out_is_sent_to_evaluate(
+    exitkit: Exitkit, here: Path, digit_folder: Path
+) -> None:
+    held = ("--paper-protocol", "--set", "tune_share=0", "--set", "warmup=0")
+    said = exitkit("train", *SMALL, "--data", str(digit_folder), "--epochs", "1", *held)
+    assert said.code == 0
+    assert said.out.endswith("no images were held out\nnext: exitkit evaluate\n")
