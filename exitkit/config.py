@@ -33,6 +33,7 @@ class TrainConfig:
     epochs: int | None = _setting(None, "passes over the training images", flag=True)
     width: float = _setting(1.0, "multiplier of every layer's channels", flag=True)
     heads: str = _setting("light", "kind of the exits' heads", flag=True)
+    stem: str = _setting("auto", "cifar, imagenet, or auto: imagenet from 128 pixels on")
     batch_size: int | None = _setting(None, "images per step", flag=True)
     lr: float | None = _setting(None, "learning rate at the start of the schedule", flag=True)
     image_size: int | None = _setting(None, "pixels per side that the network sees", flag=True)
@@ -66,6 +67,8 @@ class TrainConfig:
             raise unknown("network", self.arch, names.NETWORKS)
         if self.heads not in names.HEADS:
             raise unknown("kind of heads", self.heads, names.HEADS)
+        if self.stem not in ("auto", *names.STEMS):
+            raise unknown("stem", self.stem, ("auto", *names.STEMS))
         if self.precision not in ("auto", "float32", "bf16"):
             raise unknown("precision", self.precision, ("auto", "float32", "bf16"))
         if self.schedule not in (None, "cosine", "step"):

@@ -39,13 +39,13 @@ class Exit:
     Attributes:
         number: 1..K, shallow to deep, the same everywhere.
         logits: [B, C].
-        feature: the head's map before pooling [B, D, h, w].
+        feature: the head's map before pooling [B, D, h, w]; tokens [B, N, D] of a transformer.
         embedding: what the classifier sees [B, D].
     """
 
     number: int
     logits: Float[Tensor, "B C"]
-    feature: Float[Tensor, "B D h w"]
+    feature: Tensor
     embedding: Float[Tensor, "B D"]
 
 
@@ -166,8 +166,9 @@ class Blueprint:
         classes: C.
         samples: images in the training set, for memories per sample.
         exits: the numbers of the exits that the network has, shallow to deep.
-        features: shape (D, h, w) of each of those exits' `feature`.
-        hidden: shape (D, h, w) of every stage's output, stages 1..K.
+        features: shape (D, h, w) of each of those exits' `feature`; (N, D) where it is tokens.
+        embeddings: width D of each of those exits' `embedding`.
+        hidden: shape of every stage's output, stages 1..K: (D, h, w) or (N, D).
         build: make another network of the same kind with fresh weights; `from_stage=k` makes
             only stages k..K (a branch: it takes the output of stage k-1), `exits` its heads.
     """
@@ -175,6 +176,7 @@ class Blueprint:
     classes: int
     samples: int
     exits: tuple[int, ...]
-    features: tuple[tuple[int, int, int], ...]
-    hidden: tuple[tuple[int, int, int], ...]
+    features: tuple[tuple[int, ...], ...]
+    embeddings: tuple[int, ...]
+    hidden: tuple[tuple[int, ...], ...]
     build: Callable[[int, Sequence[int]], nn.Module]

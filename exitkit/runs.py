@@ -36,6 +36,8 @@ class NetworkCard:
         parameters: parameters needed to leave at each of them, earlier heads included.
         plain_macs: multiply-adds of the same network without early exits.
         method: the objective.
+        stem: what the network begins with (see exitkit.names).
+        at: where a network of the user's own was cut; empty for the networks in here.
     """
 
     arch: str
@@ -48,6 +50,8 @@ class NetworkCard:
     parameters: tuple[int, ...]
     plain_macs: int
     method: str
+    stem: str = "cifar"
+    at: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

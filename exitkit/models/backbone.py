@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import nn
 
@@ -17,6 +18,10 @@ class Backbone:
         bottle: channels after each block of the `bottle` head of exit 1; exit k has its last
             K - k blocks.
         depthwise: whether `bottle` heads are of type B (depthwise) instead of type A.
+        rounding: "up" or "down": how a stage halves odd sides. A 3x3 convolution of stride 2
+            with padding 1 rounds up, pooling by 2 rounds down.
+        classifier: (embedding width, classes) -> the network's own classifier, where that is
+            more than one linear layer.
     """
 
     stages: tuple[Callable[[], nn.Module], ...]
@@ -24,12 +29,13 @@ class Backbone:
     strides: tuple[int, ...]
     bottle: tuple[int, ...]
     depthwise: bool
+    rounding: Literal["up", "down"] = "up"
+    classifier: Callable[[int, int], nn.Module] | None = None
 
     def sides(self, image_size: int) -> tuple[int, ...]:
-        """Return height (and width) of each stage's output for square images.
-
-        A 3x3 convolution of stride 2 with padding 1 rounds up, and so does this.
-        """
+        """Return height (and width) of each stage's output for square images."""
+        if self.rounding == "down":
+            return tuple(image_size // stride for stride in self.strides)
         return tuple(-(-image_size // stride) for stride in self.strides)
 
 

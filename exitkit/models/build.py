@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
+from exitkit import names
 from exitkit.errors import ConfigError, unknown
 from exitkit.models.backbone import Backbone
 from exitkit.models.blocks import initialise
@@ -15,7 +16,7 @@ from exitkit.models.resnet import resnet18
 from exitkit.records import Blueprint
 from exitkit.runs import NetworkCard
 
-NETWORKS: dict[str, Callable[[float], Backbone]] = {
+NETWORKS: dict[str, Callable[[float, str], Backbone]] = {
     "resnet18": resnet18,
     "mobilenetv2": mobilenetv2,
 }
@@ -30,6 +31,7 @@ def build(
     width: float = 1.0,
     exits: Sequence[int] | None = None,
     first: int = 1,
+    stem: str = "cifar",
 ) -> ExitNet:
     """Build a network with fresh weights, drawn from torch's default generator.
 
@@ -44,12 +46,16 @@ def build(
         width: multiplier of every layer's channels, which are rounded to multiples of 8.
         exits: numbers of the exits to build, the deepest among them; all where not given.
         first: above 1, only stages `first` to K are built: a branch.
+        stem: one of the network's stems, see `names.NETWORKS`.
 
     Raises:
         ConfigError: an unknown name or exit, no deepest exit, a size that does not work.
     """
     if arch not in NETWORKS:
         raise unknown("network", arch, NETWORKS)
+    stems = names.NETWORKS[arch].stems
+    if stem not in stems:
+        raise unknown(f"stem of {arch}", stem, stems)
     if heads not in HEADS:
         raise unknown("kind of heads", heads, HEADS)
     if not 0 < width < float("inf"):  # false for NaN too
@@ -62,7 +68,7 @@ def build(
         )
     if classes < 2:
         raise ConfigError(f"{classes} classes", "nothing to tell apart", "give at least 2")
-    backbone = NETWORKS[arch](width)
+    backbone = NETWORKS[arch](width, stem)
     wanted = _exits(arch, len(backbone.stages), exits, first)
     stages = [_fresh(make()) for make in backbone.stages[first - 1 :]]
     # Deepest first: see the docstring's promise.
@@ -112,7 +118,13 @@ def rebuild(card: NetworkCard) -> ExitNet:
             "train it again with --image-size",
         )
     return build(
-        card.arch, len(card.classes), card.image.height, card.heads, card.width, card.exits
+        card.arch,
+        len(card.classes),
+        card.image.height,
+        card.heads,
+        card.width,
+        card.exits,
+        stem=card.stem,
     )
 
 
@@ -129,12 +141,8 @@ def blueprint(
         classes=classes,
         samples=samples,
         exits=network.exits,
-        features=tuple(_shape(answer.feature) for answer in outputs),
-        hidden=tuple(_shape(hidden) for hidden in outputs.hidden),
+        features=tuple(tuple(answer.feature.shape[1:]) for answer in outputs),
+        embeddings=tuple(answer.embedding.shape[1] for answer in outputs),
+        hidden=tuple(tuple(hidden.shape[1:]) for hidden in outputs.hidden),
         build=build,
     )
-
-
-def _shape(maps: Tensor) -> tuple[int, int, int]:
-    _, channels, height, width = maps.shape
-    return channels, height, width

@@ -60,12 +60,15 @@ class Head(nn.Module):
         body: stage output -> feature [B, D, h, w]; an identity for the network's own end.
         channels: D.
         classes: C.
+        classifier: instead of one linear layer.
     """
 
-    def __init__(self, body: nn.Module, channels: int, classes: int) -> None:
+    def __init__(
+        self, body: nn.Module, channels: int, classes: int, classifier: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.body = body
-        self.classifier = nn.Linear(channels, classes)
+        self.classifier = nn.Linear(channels, classes) if classifier is None else classifier
 
     def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits [B, C], feature [B, D, h, w] and embedding [B, D]."""

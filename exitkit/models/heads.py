@@ -57,5 +57,8 @@ HEADS: dict[str, Body] = {"light": light, "bottle": bottle}
 def head(backbone: Backbone, kind: str, k: int, classes: int, image_size: int) -> Head:
     """Make the head of exit `k`; the deepest one only pools and classifies."""
     deepest = k == len(backbone.stages)
-    body = nn.Identity() if deepest else HEADS[kind](backbone, k, image_size)
-    return Head(body, backbone.channels[-1], classes)
+    channels = backbone.channels[-1]
+    if not deepest:
+        return Head(HEADS[kind](backbone, k, image_size), channels, classes)
+    own = backbone.classifier
+    return Head(nn.Identity(), channels, classes, None if own is None else own(channels, classes))

@@ -51,7 +51,7 @@ def _stage(number: int, inputs: int, width: float) -> nn.Module:
     return nn.Sequential(*layers)
 
 
-def mobilenetv2(width: float) -> Backbone:
+def mobilenetv2(width: float, stem: str = "cifar") -> Backbone:
     """Describe MobileNetV2: four stages, taps at 32, 16, 8 and 4 pixels of 32."""
     taps = tuple(scaled(groups[-1][1], width) for groups in GROUPS[:-1])
     inputs = (scaled(STEM, width), *taps)

@@ -41,7 +41,7 @@ def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Module:
     return nn.Sequential(*stem, BasicBlock(inputs, outputs, stride), *rest)
 
 
-def resnet18(width: float) -> Backbone:
+def resnet18(width: float, stem: str = "cifar") -> Backbone:
     """Describe ResNet-18: four stages of two blocks, taps at 32, 16, 8 and 4 pixels of 32."""
     channels = tuple(scaled(c, width) for c in (64, 128, 256, 512))
     inputs = (channels[0], *channels[:-1])

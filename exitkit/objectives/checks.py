@@ -42,10 +42,31 @@ def several_exits(method: str, blueprint: Blueprint) -> None:
 
 def equal_embeddings(method: str, blueprint: Blueprint) -> None:
     """Refuse heads whose embeddings differ in width."""
-    widths = tuple(shape[0] for shape in blueprint.features)
-    if len(set(widths)) > 1:
+    if len(set(blueprint.embeddings)) > 1:
         raise ConfigError(
             f"method {method!r}",
-            f"compares embeddings, and the exits' are {widths} wide",
+            f"compares embeddings, and the exits' are {blueprint.embeddings} wide",
             "use heads that end in one width (--heads light or bottle)",
+        )
+
+
+def feature_maps(method: str, blueprint: Blueprint) -> None:
+    """Refuse a network whose stages or heads give tokens instead of maps (D, h, w)."""
+    shapes = (*blueprint.hidden, *blueprint.features)
+    if any(len(shape) != 3 for shape in shapes):
+        raise ConfigError(
+            f"method {method!r}",
+            "compares feature maps, and this network has tokens",
+            "use a convolutional network, or a method that needs logits or embeddings only "
+            "(exitkit methods)",
+        )
+
+
+def equal_features(method: str, blueprint: Blueprint) -> None:
+    """Refuse heads whose features differ in shape."""
+    if len(set(blueprint.features)) > 1:
+        raise ConfigError(
+            f"method {method!r}",
+            f"compares the exits' features, whose shapes are {blueprint.features}",
+            "use heads that end in one shape (--heads light or bottle)",
         )

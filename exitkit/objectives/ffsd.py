@@ -144,6 +144,7 @@ class FeatureFusion(Objective):
         unit: bool = False,
     ) -> None:
         super().__init__(blueprint)
+        checks.feature_maps("ffsd", blueprint)
         checks.at_least("students", students, 2)
         checks.above_zero("temperature", temperature)
         checks.share("ramp", ramp)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from exitkit.errors import ConfigError
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 
 
 def depthwise_block(inputs: int, outputs: int) -> nn.Sequential:

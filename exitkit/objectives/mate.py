@@ -132,7 +132,7 @@ class AttentionEnsembles(Objective):
         self.primary, self.others = primary, others
         self.teachers, self.diversity = teachers, diversity
         self.reverse, self.teacher_reverse = reverse, teacher_reverse
-        self.attention = Attention(blueprint.features[0][0])
+        self.attention = Attention(blueprint.embeddings[0])
 
     def supervise(self, labels: Labels, batch: Batch, clock: Clock) -> Labels:
         """Give every exit weight 1."""

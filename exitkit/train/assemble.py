@@ -60,7 +60,9 @@ def assemble(config: Resolved, data: DataSets, device: torch.device) -> Parts:
     exits = None if objectives.teaches(config.method) == "all" else (deepest,)
 
     def another(first: int, wanted: Sequence[int]) -> nn.Module:
-        return build(config.arch, classes, size, config.heads, config.width, wanted, first)
+        return build(
+            config.arch, classes, size, config.heads, config.width, wanted, first, config.stem
+        )
 
     network = another(1, tuple(range(1, deepest + 1)) if exits is None else exits)
     assert isinstance(network, ExitNet)
@@ -108,4 +110,5 @@ def _card(config: Resolved, data: DataSets, network: ExitNet, counted: costs.Cos
         parameters=counted.parameters(network.exits),
         plain_macs=counted.plain,
         method=config.method,
+        stem=config.stem,
     )

@@ -10,6 +10,8 @@ from exitkit.config import TrainConfig
 from exitkit.data.split import DataSets
 from exitkit.errors import ConfigError
 
+# From this many pixels per side on, networks begin with their ImageNet stem.
+LARGE = 128
 OPEN = ("epochs", "batch_size", "lr", "schedule", "tune_share", "warmup")
 
 
@@ -61,6 +63,9 @@ def resolve(asked: TrainConfig, data: DataSets, device: torch.device) -> Resolve
     if asked.data not in names.DATASETS:
         # The folder must be found again from anywhere.
         table["data"] = str(Path(asked.data).expanduser().resolve())
+    if asked.stem == "auto":
+        large = data.image.height >= LARGE and "imagenet" in names.NETWORKS[asked.arch].stems
+        table["stem"] = "imagenet" if large else "cifar"
     table["device"] = str(device)
     table["image_size"] = data.image.height
     table["threads"] = asked.threads or torch.get_num_threads()

@@ -34,7 +34,15 @@ def batch(labels: Sequence[int], index: Sequence[int] | None = None, views: int 
 def blueprint(count: int, classes: int, width: int = 1, samples: int = 4) -> Blueprint:
     """A network of which nothing is known but its exits."""
     shapes = tuple((width, 1, 1) for _ in range(count))
-    return Blueprint(classes, samples, tuple(range(1, count + 1)), shapes, shapes, _no_network)
+    return Blueprint(
+        classes,
+        samples,
+        tuple(range(1, count + 1)),
+        shapes,
+        tuple(s[0] for s in shapes),
+        shapes,
+        _no_network,
+    )
 
 
 def _no_network(first: int, exits: Sequence[int]) -> torch.nn.Module:

@@ -1,6 +1,7 @@
 """BYOT by hand: two exits, one image, two classes."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def test_networks_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match="needs two exits"):
         BeYourOwnTeacher(by_hand.blueprint(1, 2))
     uneven = by_hand.blueprint(2, 2)
-    uneven = type(uneven)(2, 4, (1, 2), ((4, 1, 1), (8, 1, 1)), uneven.hidden, uneven.build)
+    uneven = replace(uneven, embeddings=(4, 8))
     with pytest.raises(ConfigError, match=r"embeddings, and the exits' are \(4, 8\) wide"):
         BeYourOwnTeacher(uneven)
     BeYourOwnTeacher(uneven, hint=0.0)

@@ -41,6 +41,7 @@ def blueprint(exits: Sequence[int]) -> Blueprint:
         samples=SAMPLES,
         exits=tuple(exits),
         features=tuple((16, 2, 2) for _ in exits),
+        embeddings=tuple(16 for _ in exits),
         hidden=((4, 8, 8), (8, 4, 4), (16, 2, 2)),
         build=build,
     )

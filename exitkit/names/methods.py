@@ -1,7 +1,4 @@
-"""The names that users type, without torch, so that `--help` answers at once.
-
-A guard checks these tables against the code.
-"""
+"""The training objectives by name, without torch: title, source, options."""
 
 from dataclasses import dataclass
 
@@ -14,6 +11,7 @@ class Method:
         title: one line.
         source: authors, year, paper.
         teaches: "all" exits or only the "deepest".
+        heads: the kind of heads that its paper used; None where it says nothing of heads.
         options: keyword -> default, as in `byot(last=1.9)`.
     """
 
@@ -21,6 +19,7 @@ class Method:
     source: str
     teaches: str
     options: dict[str, float | int | str | bool]
+    heads: str | None = None
 
 
 METHODS: dict[str, Method] = {
@@ -96,29 +95,4 @@ METHODS: dict[str, Method] = {
             "unit": False,
         },
     ),
-}
-
-
-@dataclass(frozen=True)
-class Network:
-    """One network as the user sees it: its title and how many exits it has at most."""
-
-    title: str
-    exits: int
-
-
-NETWORKS: dict[str, Network] = {
-    "resnet18": Network("ResNet-18 with the CIFAR stem (3x3, no pooling)", 4),
-    "mobilenetv2": Network("MobileNetV2 with the CIFAR stem (stride 1)", 4),
-}
-
-HEADS: dict[str, str] = {
-    "light": "depthwise-separable downsampling to the deepest map's shape; cheap (default)",
-    "bottle": "the papers' bottleneck chain; depthwise on mobile networks; dear",
-}
-
-DATASETS: dict[str, str] = {
-    "digits": "1,797 handwritten digits of scikit-learn, 32x32, no download (default)",
-    "cifar10": "60,000 images, 10 classes; --download fetches the binary archive",
-    "cifar100": "60,000 images, 100 classes; --download fetches the binary archive",
 }

@@ -1,0 +1,31 @@
+"""The networks and the kinds of heads by name, without torch."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network as the user sees it.
+
+    Attributes:
+        title: one line.
+        exits: how many it has at most.
+        stems: what it can begin with: "cifar" (3x3, stride 1), "imagenet" (strided and pooled).
+    """
+
+    title: str
+    exits: int
+    stems: tuple[str, ...] = ("cifar",)
+
+
+NETWORKS: dict[str, Network] = {
+    "resnet18": Network("ResNet-18 with the CIFAR stem (3x3, no pooling)", 4),
+    "mobilenetv2": Network("MobileNetV2 with the CIFAR stem (stride 1)", 4),
+}
+
+HEADS: dict[str, str] = {
+    "light": "depthwise-separable downsampling to the deepest map's shape; cheap (default)",
+    "bottle": "the papers' bottleneck chain; depthwise on mobile networks; dear",
+}
+
+STEMS = ("cifar", "imagenet")
