@@ -31,6 +31,33 @@ METHODS: dict[str, Method] = {
         "all",
         {"alpha": 0.1, "temperature": 3.0, "hint": 1e-6, "last": 0.9},
     ),
+    "eed": Method(
+        "the mean of all exits teaches every exit: logits and features",
+        "Lee & Lee 2021, EED, arXiv 2104.00299",
+        "all",
+        {
+            "beta": 1.0,
+            "anneal": 1.0,
+            "temperature": 3.0,
+            "distillation": 1.0,
+            "feature": 0.1,
+            "logits": "kl",
+        },
+        heads="eed",
+    ),
+    "beed": Method(
+        "the mean of all exits, the deep ones first, teaches the shallow ones above all",
+        "Lee & Lee 2022, BEED",
+        "all",
+        {
+            "beta": 1.6,
+            "anneal": 1.15,
+            "temperature": 3.0,
+            "distillation": 1.0,
+            "feature": 0.1,
+        },
+        heads="bottle",
+    ),
     "pskd": Method(
         "labels softened by the previous epoch's predictions",
         "Kim et al. 2021, PS-KD",
@@ -76,6 +103,7 @@ METHODS: dict[str, Method] = {
             "diversity": 0.1,
             "reverse": False,
             "teacher_reverse": False,
+            "scaled": False,
         },
     ),
     "ffsd": Method(

@@ -7,10 +7,11 @@ from typing import Any
 from exitkit import names
 from exitkit.errors import unknown
 from exitkit.objectives import language
-from exitkit.objectives.base import Objective, Teaches
+from exitkit.objectives.base import Objective, Reads, Teaches
 from exitkit.objectives.byot import BeYourOwnTeacher
 from exitkit.objectives.dlb import LastMiniBatch
 from exitkit.objectives.dsr import SortedLogits
+from exitkit.objectives.eed import BalancedExitEnsemble, ExitEnsemble
 from exitkit.objectives.ffsd import FeatureFusion
 from exitkit.objectives.mate import AttentionEnsembles
 from exitkit.objectives.one import NativeEnsemble
@@ -23,6 +24,8 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "ce": LabelsOnly,
     "deep": DeepSupervision,
     "byot": BeYourOwnTeacher,
+    "eed": ExitEnsemble,
+    "beed": BalancedExitEnsemble,
     "pskd": ProgressiveSelfDistillation,
     "dsr": SortedLogits,
     "dlb": LastMiniBatch,
@@ -52,6 +55,11 @@ def teaches(text: str) -> Teaches:
 def views(text: str) -> int:
     """Return how many augmented views of each image a sum needs."""
     return max(OBJECTIVES[name].views for name, _ in parse(text))
+
+
+def reads(text: str, field: Reads) -> list[str]:
+    """Return the parts of a sum that read the "labels" or the "index" of a batch themselves."""
+    return [name for name, _ in parse(text) if field in OBJECTIVES[name].reads]
 
 
 def build(text: str, blueprint: Blueprint) -> Objective:
