@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from exitkit import journal
 from exitkit.cli import output
 from exitkit.cli.output import Outcome
 from exitkit.cli.progress import Progress
@@ -66,7 +67,7 @@ def watch(session: Session) -> None:
 def summary(session: Session) -> Outcome:
     """Return the accuracy of every exit of the selected weights, and what to do next."""
     run, card = session.files, session.card
-    rows = _rows(run)
+    rows, seen = _rows(run), _observations(run)
     table = {
         "run": run.name,
         "folder": str(run.folder),
@@ -76,6 +77,7 @@ def summary(session: Session) -> Outcome:
         "epochs": session.config.epochs,
         "images": len(session.data.tune),
         "exits": rows,
+        "observations": seen,
         "plain_macs": card.plain_macs,
     }
     if not rows:  # the papers' protocol may hold nothing out, and then nothing can be exported
@@ -83,7 +85,8 @@ def summary(session: Session) -> Outcome:
         return Outcome(table, words)
     heading = f"run {run.name}: every exit on the {len(session.data.tune)} images of the tune split"
     shown = tables.text(rows, EXIT_COLUMNS)
-    return Outcome(table, "\n".join([heading, "", shown, "", _next(card.exits)]))
+    told = [f"seen in the last epoch: {_told(seen)}", ""] if seen else []
+    return Outcome(table, "\n".join([heading, "", shown, "", *told, _next(card.exits)]))
 
 
 def _rows(run: Run) -> list[dict[str, float | int]]:
@@ -93,6 +96,16 @@ def _rows(run: Run) -> list[dict[str, float | int]]:
 
 def _scores(run: Run) -> Scores:
     return load(run.scores("tune"), "tune")
+
+
+def _observations(run: Run) -> dict[str, float]:
+    """Return what the method has seen in the last epoch."""
+    epochs = journal.epochs(run.journal)
+    return dict(epochs[-1].get("observations", {})) if epochs else {}
+
+
+def _told(seen: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in seen.items())
 
 
 def _next(exits: tuple[int, ...]) -> str:

@@ -1,9 +1,10 @@
 """The verbs of a training objective.
 
 A method says what the labels say (`supervise`), what else should be learned (`terms`), which
-extra forward passes it needs (`passes`) and what it must remember (`after_step`). Every verb has
-a default that does nothing, so a method spells only what its paper adds. One cross-entropy
-serves all: the trainer's step computes it from the labels as every part has folded them.
+extra forward passes it needs (`passes`), what it must remember (`after_step`) and what it has seen
+(`observe`). Every verb has a default that does nothing, so a method spells only what its paper
+adds. One cross-entropy serves all: the trainer's step computes it from the labels as every part
+has folded them.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from exitkit.records import Batch, Blueprint, Clock, Labels, Outputs, ParamGroup, Pass
 
 Teaches = Literal["all", "deepest"]
+Reads = Literal["labels", "index"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,12 @@ class Objective(nn.Module):
         teaches: "all" exits learn from the labels or from a term, or only the "deepest" does;
             the network is built with the exits that its objective teaches.
         views: how many augmented views of each image a batch must carry.
+        reads: what it reads of a batch beside the images: "labels", which soft targets would not
+            reach, or "index", for a memory of its own of every image. Settings that mix images or
+            need no labels are refused with it; a contract checks it.
         sets_weights: whether `supervise` decides the weights of the exits; in a sum one part may.
+        proposes_weights: whether it only proposes them: in a sum, who decides is free to replace
+            them.
         flow: for each term, where its gradient must arrive; a contract checks it by autograd.
         plain: the values of its options at which the network learns from the labels alone; a
             contract checks that too.
@@ -49,7 +56,9 @@ class Objective(nn.Module):
 
     teaches: Teaches = "deepest"
     views: int = 1
+    reads: frozenset[Reads] = frozenset()
     sets_weights: bool = False
+    proposes_weights: bool = False
     flow: ClassVar[dict[str, Flow]] = {}
     plain: ClassVar[dict[str, float]] = {}
 
@@ -81,6 +90,13 @@ class Objective(nn.Module):
 
     def after_step(self, out: Outputs, batch: Batch, clock: Clock) -> None:
         """Remember what the next steps need, in buffers, after the weights have moved."""
+
+    def observe(self) -> dict[str, float]:
+        """Return what the epoch's steps have shown of the method, by name, and begin anew.
+
+        The trainer asks after every epoch; what was added up meanwhile lies in buffers.
+        """
+        return {}
 
     def param_groups(self) -> list[ParamGroup]:
         """Name the objective's own parameters with the optimiser that steps them."""

@@ -11,9 +11,11 @@ Idea
     network finds the weights from the exits' embeddings. Each student learns mainly from its own
     teacher and a little from the others; the teachers adapt their weights to the labels and to
     their students, and are kept apart from each other.
+    Every epoch observes `teacher_diversity`, 1 - the mean cosine of two rows of W, and for each
+    exit `nearest_teacher_<exit>`, the number of the teacher with the smallest divergence.
 
 Equations
-    W    = softmax_row( (G Wq) (G Wk)^T )                 G = sg [f_1 .. f_K] per image
+    W    = softmax_row( (G Wq) (G Wk)^T s )               G = sg [f_1 .. f_K] per image
     t_j  = sum_i W_ji sg z_i
     L    = sum_i CE(z_i, y)
          + primary sum_i KL_T( sg t_i || z_i )
@@ -25,13 +27,14 @@ Symbols
     z_i, f_i   logits and embedding of exit i
     t_j        logits of teacher j, the primary teacher of student j
     W_j        row j of W: how teacher j weighs the exits
-    Wq, Wk     D -> D / 8, without bias
+    Wq, Wk     D -> d = D / 8, without bias
+    s          1, as in OKDDip; `scaled` makes it 1 / sqrt(d), as attention elsewhere has it
     T, T'      `temperature`, `teacher_temperature`
     sg         stop gradient
     KL_T       T^2 KL(softmax(./T) || softmax(./T)), mean over the batch
 
 Differences
-    Not known from the public text, hence ours: projection sizes, temperatures, weights, the
+    Not known from the public text, hence ours: projection sizes, s, temperatures, weights, the
     diversity term, that teachers see labels, and that the teachers' terms move Wq and Wk alone.
     `reverse` and `teacher_reverse` swap the sides of the divergences of students and teachers.
 
@@ -42,10 +45,10 @@ Reported
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from exitkit.objectives import checks
+from exitkit.objectives.attention import Attention
 from exitkit.objectives.base import Flow, Objective
 from exitkit.objectives.functional import (
     cosines,
@@ -54,29 +57,8 @@ from exitkit.objectives.functional import (
     off_diagonal_mean,
     pairwise_kl,
 )
-from exitkit.records import Batch, Blueprint, Clock, Labels, Outputs, ParamGroup
-
-
-class Attention(nn.Module):
-    """Find how each teacher weighs the exits.
-
-    Args:
-        width: D of the embeddings.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        inner = max(1, width // 8)
-        self.query = nn.Linear(width, inner, bias=False)
-        self.key = nn.Linear(width, inner, bias=False)
-
-    def forward(self, embeddings: Float[Tensor, "B K D"]) -> Float[Tensor, "B K K"]:
-        """Return per image one row of weights for each teacher; rows sum to 1."""
-        queries, keys = self.query(embeddings).float(), self.key(embeddings).float()
-        # [B, K, 1, d] x [B, 1, K, d] -> [B, K, K]
-        scores = (queries.unsqueeze(2) * keys.unsqueeze(1)).sum(dim=-1)
-        weights: Tensor = scores.softmax(dim=-1)
-        return weights
+from exitkit.objectives.memory import Mean
+from exitkit.records import Batch, Blueprint, Clock, Exits, Labels, Outputs, ParamGroup
 
 
 class AttentionEnsembles(Objective):
@@ -92,6 +74,7 @@ class AttentionEnsembles(Objective):
         diversity: weight of the teachers' similarity.
         reverse: whether the students' divergences are taken the other way round.
         teacher_reverse: whether the teachers' divergences are.
+        scaled: whether the attention's scores are divided by sqrt(d).
     """
 
     teaches = "all"
@@ -121,6 +104,7 @@ class AttentionEnsembles(Objective):
         diversity: float = 0.1,
         reverse: bool = False,
         teacher_reverse: bool = False,
+        scaled: bool = False,
     ) -> None:
         super().__init__(blueprint)
         checks.above_zero("temperature", temperature)
@@ -132,7 +116,9 @@ class AttentionEnsembles(Objective):
         self.primary, self.others = primary, others
         self.teachers, self.diversity = teachers, diversity
         self.reverse, self.teacher_reverse = reverse, teacher_reverse
-        self.attention = Attention(blueprint.embeddings[0])
+        self.attention = Attention(blueprint.embeddings[0], scaled)
+        self.exits = blueprint.exits
+        self.cosine, self.divergences = Mean(), Mean(len(self.exits), len(self.exits))
 
     def supervise(self, labels: Labels, batch: Batch, clock: Clock) -> Labels:
         """Give every exit weight 1."""
@@ -141,11 +127,7 @@ class AttentionEnsembles(Objective):
 
     def terms(self, out: Outputs, labels: Labels, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return what students learn from teachers, teachers from students, and diversity."""
-        # [B, K, D]: the attention looks at the exits and leaves them alone
-        embeddings = torch.stack([answer.embedding for answer in out.main], dim=1).detach()
-        students = torch.stack([answer.logits for answer in out.main])  # [K, B, C]
-        weights = self.attention(embeddings)
-        teachers = mix(weights, students.detach())  # [K, B, C]
+        weights, teachers, students = self._ensembles(out.main)
         terms = self._student_terms(teachers, students)
         if self.teachers:
             told = cross_entropy(teachers, labels.targets).mean(dim=1).sum()
@@ -154,6 +136,14 @@ class AttentionEnsembles(Objective):
         if self.diversity:
             terms["diversity"] = self.diversity * off_diagonal_mean(cosines(weights))
         return terms
+
+    def _ensembles(self, main: Exits) -> tuple[Tensor, Tensor, Tensor]:
+        """Return W [B, K, K] and the logits of teachers and of students, each [K, B, C]."""
+        # [B, K, D]: the attention looks at the exits and leaves them alone
+        embeddings = torch.stack([answer.embedding for answer in main], dim=1).detach()
+        students = torch.stack([answer.logits for answer in main])
+        weights = self.attention(embeddings.float())
+        return weights, mix(weights, students.detach()), students
 
     def _student_terms(self, teachers: Tensor, students: Tensor) -> dict[str, Tensor]:
         """Return the divergences of the students from their own and from the other teachers."""
@@ -165,6 +155,22 @@ class AttentionEnsembles(Objective):
         if self.others:
             terms["others"] = self.others / (len(pairs) - 1) * (pairs.sum() - own)
         return terms
+
+    def after_step(self, out: Outputs, batch: Batch, clock: Clock) -> None:
+        """Add up how alike the teachers are and how far each is from each student."""
+        weights, teachers, students = self._ensembles(out.main)
+        self.cosine.add(off_diagonal_mean(cosines(weights)))
+        self.divergences.add(pairwise_kl(teachers, students, self.temperature, self.reverse))
+
+    def observe(self) -> dict[str, float]:
+        """Return the teachers' diversity, and the number of each student's nearest teacher."""
+        diversity = 1 - self.cosine.take()
+        nearest = self.divergences.take().argmin(dim=0).tolist()
+        found = {
+            f"nearest_teacher_{exit_}": float(self.exits[position])
+            for exit_, position in zip(self.exits, nearest, strict=True)
+        }
+        return {"teacher_diversity": diversity.item(), **found}
 
     def param_groups(self) -> list[ParamGroup]:
         """Step the attention as the network is stepped."""

@@ -42,3 +42,45 @@ class Memory(nn.Module):
         if saved is not None:
             self.value = torch.empty_like(saved, device=self.value.device)
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class Mean(nn.Module):
+    """The mean of a tensor over the steps since it was last taken, added up on its device.
+
+    Checkpoints are written after it was taken, when it is empty; one without it is read as such.
+
+    Args:
+        shape: of the tensor.
+    """
+
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros(shape))
+        self.register_buffer("count", torch.zeros(()))
+
+    @torch.no_grad()
+    def add(self, value: Tensor) -> None:
+        """Add one step's tensor."""
+        self.total += value
+        self.count += 1
+
+    @torch.no_grad()
+    def take(self) -> Tensor:
+        """Return the mean and begin anew; nothing but NaN where no step was added."""
+        mean = self.total / self.count
+        self.total.zero_()
+        self.count.zero_()
+        return mean
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        *rest: Any,  # Any: torch's own hook
+    ) -> None:
+        for name, buffer in self.named_buffers():
+            state_dict.setdefault(prefix + name, torch.zeros_like(buffer))
+        super()._load_from_state_dict(state_dict, prefix, *rest)

@@ -6,16 +6,16 @@ from dataclasses import replace
 from torch import Tensor, nn
 
 from exitkit.errors import ConfigError
-from exitkit.objectives.base import Flow, Objective
+from exitkit.objectives.base import Flow, Objective, Reads
 from exitkit.records import Batch, Clock, Labels, Outputs, ParamGroup, Pass
 
 
 class Sum(Objective):
     """Several objectives as one: labels are folded through all, everything else is united.
 
-    Names of terms, passes and parameter groups get the part's name and a slash in front. The part
-    that decides the weights of the exits speaks first, so that others may change what it decided;
-    the rest follow from left to right.
+    Names of terms, passes, observations and parameter groups get the part's name and a slash in
+    front. A part that proposes weights of the exits speaks first, then the one that decides them,
+    so that others may change what it decided; the rest follow from left to right.
 
     Args:
         parts: name -> objective, in the order in which they were written.
@@ -36,6 +36,7 @@ class Sum(Objective):
             )
         self.teaches = "all" if any(part.teaches == "all" for part in parts.values()) else "deepest"
         self.views = max(part.views for part in parts.values())
+        self.reads = frozenset[Reads]().union(*(part.reads for part in parts.values()))
         self.sets_weights = bool(deciders)
         self.parts = nn.ModuleDict(dict(parts))
 
@@ -61,8 +62,8 @@ class Sum(Objective):
         }
 
     def supervise(self, labels: Labels, batch: Batch, clock: Clock) -> Labels:
-        """Fold the labels through the parts, the one that decides the weights first."""
-        for part in sorted(self._parts().values(), key=lambda part: not part.sets_weights):
+        """Fold the labels through the parts, those that propose or decide the weights first."""
+        for part in sorted(self._parts().values(), key=_turn):
             labels = part.supervise(labels, batch, clock)
         return labels
 
@@ -79,6 +80,14 @@ class Sum(Objective):
         for name, part in self._parts().items():
             part.after_step(_own(out, name), batch, clock)
 
+    def observe(self) -> dict[str, float]:
+        """Return what all parts have seen."""
+        return {
+            f"{name}/{seen}": value
+            for name, part in self._parts().items()
+            for seen, value in part.observe().items()
+        }
+
     def param_groups(self) -> list[ParamGroup]:
         """Return the parameters of all parts."""
         return [
@@ -86,6 +95,12 @@ class Sum(Objective):
             for name, part in self._parts().items()
             for group in part.param_groups()
         ]
+
+
+def _turn(part: Objective) -> int:
+    if part.proposes_weights:
+        return 0
+    return 1 if part.sets_weights else 2
 
 
 def _own(out: Outputs, name: str) -> Outputs:

@@ -17,9 +17,11 @@ from exitkit.models.exitnet import ExitNet
 from exitkit.objectives.step import Step
 from exitkit.records import Batch, Clock
 from exitkit.train import checkpoint
+from exitkit.train.average import Average
 from exitkit.train.evaluate import accuracy
 from exitkit.train.optim import Optimisers
 from exitkit.train.precision import autocast
+from exitkit.train.regime import Phases
 from exitkit.train.tally import Tally, not_finite
 
 
@@ -32,6 +34,7 @@ class EpochRecord:
         epochs: how many the run has.
         loss: mean over the epoch's steps.
         terms: mean of each term over the steps in which it applied.
+        observations: what the method has seen in the epoch, by name.
         accuracy: share of the selection split that each exit names rightly, shallow to deep.
         images_per_s: training images per second, evaluation not counted.
         seconds: the epoch's, evaluation counted.
@@ -44,6 +47,7 @@ class EpochRecord:
     epochs: int
     loss: float
     terms: dict[str, float]
+    observations: dict[str, float]
     accuracy: tuple[float, ...]
     images_per_s: float
     seconds: float
@@ -82,12 +86,16 @@ class Plan:
         device: where the step and the batches live.
         precision: "float32" or "bf16".
         spec: what the network wants to see, for the evaluation after every epoch.
+        alone: how many epochs at the beginning teach the plain network alone (see regime.py).
+        ema: decay of the averaged weights; 0 keeps the weights themselves.
     """
 
     epochs: int
     device: torch.device
     precision: str
     spec: ImageSpec
+    alone: int = 0
+    ema: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -112,6 +120,8 @@ class Trainer:
 
     def __init__(self, step: Step, optimisers: Optimisers, plan: Plan) -> None:
         self.step, self.optimisers, self.plan = step, optimisers, plan
+        self.phases = Phases(step, plan.epochs, plan.alone)
+        self.average = Average(self.network, plan.ema) if plan.ema else None
         self.epoch = 0
         self.selected: Selected | None = None
         self.progress = Progress()
@@ -122,6 +132,11 @@ class Trainer:
         network = self.step.network
         assert isinstance(network, ExitNet)
         return network
+
+    @property
+    def judged(self) -> ExitNet:
+        """The network that is evaluated and kept: the average of the weights where there is one."""
+        return self.network if self.average is None else self.average.network
 
     def run(self, train: Loader, tune: Split) -> Iterator[EpochRecord]:
         """Yield a record after every epoch that is still to be trained.
@@ -140,8 +155,9 @@ class Trainer:
             loss, terms, lr = self._train(train)
             trained = time.perf_counter()
             shares = accuracy(
-                self.network, tune, self.plan.spec, self.plan.device, self.plan.precision
+                self.judged, tune, self.plan.spec, self.plan.device, self.plan.precision
             )
+            seen = self.phases.step(self.epoch).objective.observe()
             self.epoch += 1
             selected = self._select(shares)
             now = time.perf_counter()
@@ -151,6 +167,7 @@ class Trainer:
                 epochs=self.plan.epochs,
                 loss=loss,
                 terms=terms,
+                observations=seen,
                 accuracy=shares,
                 images_per_s=self.progress.images / (trained - start),
                 seconds=now - start,
@@ -170,6 +187,7 @@ class Trainer:
             "optimisers": self.optimisers.state_dict(),
             "generators": checkpoint.generators(),
             "selected": None if best is None else vars(best),
+            "average": None if self.average is None else self.average.network.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -179,6 +197,8 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.step.objective.load_state_dict(state["objective"])
         self.optimisers.load_state_dict(state["optimisers"])
+        if self.average is not None:
+            self.average.network.load_state_dict(state["average"])
         best = state["selected"]
         self.epoch = int(state["epoch"])
         self.selected = None if best is None else Selected(**best)
@@ -196,9 +216,11 @@ class Trainer:
         self.step.train()
         with _repeatable(device):
             for number, batch in enumerate(train.epoch(self.epoch)):
-                clock = Clock(self.epoch, self.plan.epochs, number, steps)
+                clock = self.phases.clock(self.epoch, number, steps)
                 lr = self.optimisers.set_time(clock)
                 tally.add(*self.advance(batch, clock))
+                if self.average is not None:
+                    self.average.update(self.network, clock)
                 self.progress.images += len(batch.labels)
                 self.progress.step = number + 1
             loss, terms = tally.finish()
@@ -208,12 +230,13 @@ class Trainer:
     def advance(self, batch: Batch, clock: Clock) -> tuple[Tensor, dict[str, Tensor]]:
         """Move the weights once; return the loss and its terms, still on the device."""
         self.optimisers.zero_grad()
+        step = self.phases.step(self.epoch)
         with autocast(self.plan.device, self.plan.precision):
-            loss, terms, out = self.step(batch, clock)
+            loss, terms, out = step(batch, clock)
         loss.backward()
         self.optimisers.step()
         with torch.no_grad():
-            self.step.objective.after_step(out, batch, clock)
+            step.objective.after_step(out, batch, clock)
         return loss, terms
 
     def _refuse_lost_weights(self) -> None:
@@ -223,10 +246,12 @@ class Trainer:
             raise not_finite(f"a weight after epoch {self.epoch + 1}", self.epoch + 1)
 
     def _select(self, shares: tuple[float, ...]) -> bool:
+        if self.epoch <= self.plan.alone:
+            return False  # the early exits know nothing yet: there is no network to keep
         mean = sum(shares) / len(shares)
         if self.selected is not None and mean < self.selected.accuracy:
             return False
-        weights = checkpoint.plain(self.network.state_dict())
+        weights = checkpoint.plain(self.judged.state_dict())
         self.selected = Selected(self.epoch - 1, mean, weights)
         return True
 

@@ -1,3 +1,4 @@
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,18 @@ def test_training_tells_its_data_first_and_its_exits_last(
     assert table["run"] == "deep-resnet18-1"
     assert [row["exit"] for row in table["exits"]] == [1, 2, 3, 4]
     assert (here / "runs" / "latest" / "scores-tune.npz").exists()
+    assert table["observations"] == {}
+
+
+def test_training_tells_what_its_method_has_seen(
+    exitkit: Exitkit, here: Path, digit_folder: Path
+) -> None:
+    arguments = ["mate" if word == "deep" else word for word in SMALL]
+    said = exitkit("train", *arguments, "--data", str(digit_folder), "--epochs", "1")
+    (line,) = (line for line in said.out.splitlines() if line.startswith("seen in the last epoch"))
+    assert re.fullmatch(
+        r"seen in the last epoch: teacher_diversity \S+(, nearest_teacher_\d [1-4]){4}", line
+    )
 
 
 def test_ctrl_c_keeps_the_epochs_and_says_how_to_resume(

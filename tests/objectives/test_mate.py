@@ -1,6 +1,7 @@
 """MATE (our reading) by hand, and against loops over teachers and students."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from exitkit.errors import ConfigError
-from exitkit.objectives.mate import Attention, AttentionEnsembles
-from exitkit.objectives.step import Step
+from exitkit.objectives import build
+from exitkit.objectives.attention import Attention
+from exitkit.objectives.mate import AttentionEnsembles
+from exitkit.objectives.step import Step, StepResult
 from exitkit.records import Outputs
 from objectives import by_hand, tiny
 from objectives.tiny import CLOCK
@@ -89,11 +92,128 @@ def test_the_terms_are_those_of_the_obvious_loops(reverse: bool) -> None:
     torch.testing.assert_close(terms["diversity"], 0.1 * near / 6)
 
 
-def test_attention_rows_sum_to_one() -> None:
+@pytest.mark.parametrize(("scaled", "scale"), [(False, 1.0), (True, 1 / math.sqrt(2))])
+def test_attention_is_the_formula_with_and_without_its_scale(scaled: bool, scale: float) -> None:
     torch.manual_seed(0)
-    weights = Attention(16)(torch.randn(4, 3, 16))
-    torch.testing.assert_close(weights.sum(2), torch.ones(4, 3))
-    assert sum(p.numel() for p in Attention(16).parameters()) == 2 * 16 * 2
+    attention = Attention(16, scaled)  # to d = 16 / 8
+    x = torch.randn(4, 3, 16)
+    scores = (x @ attention.query.weight.T) @ (x @ attention.key.weight.T).transpose(1, 2)
+    torch.testing.assert_close(attention(x), (scores * scale).softmax(2))
+    assert sum(p.numel() for p in attention.parameters()) == 2 * 16 * 2
+
+
+def stepped(batches: int = 1, **options: float) -> tuple[Step, list[StepResult]]:
+    """Take steps with a network of three exits that moves not between them."""
+    torch.manual_seed(0)
+    step = Step(tiny.build(), AttentionEnsembles(tiny.blueprint((1, 2, 3)), **options))
+    given = [tiny.batch(number) for number in range(batches)]
+    results = [step(batch, CLOCK) for batch in given]
+    for batch, result in zip(given, results, strict=True):
+        step.objective.after_step(result.out, batch, CLOCK)
+    return step, results
+
+
+@pytest.mark.parametrize("sharp", [1.0, 100.0])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_each_teacher_is_a_convex_combination_of_the_exits(sharp: float, scaled: bool) -> None:
+    step, (result,) = stepped(scaled=scaled)
+    with torch.no_grad():
+        step.objective.attention.query.weight.mul_(sharp)
+    weights, teachers, students = step.objective._ensembles(result.out.main)
+    assert weights.min() >= 0
+    torch.testing.assert_close(weights.sum(2), torch.ones(6, 3))
+    for j in range(3):
+        said = torch.stack([weights[:, j, i, None] * students[i] for i in range(3)]).sum(0)
+        torch.testing.assert_close(teachers[j], said)
+    assert (teachers >= students.min(0).values - 1e-5).all()
+    assert (teachers <= students.max(0).values + 1e-5).all()
+
+
+def test_students_move_the_exits_and_teachers_the_weights_alone() -> None:
+    step, (result,) = stepped()
+    own = list(step.objective.parameters())
+    network = list(step.network.parameters())
+    moves = {
+        name: [
+            any(g is not None and g.ne(0).any()
+                for g in torch.autograd.grad(term, group, retain_graph=True, allow_unused=True))
+            for group in (network, own)
+        ]
+        for name, term in result.terms.items()
+    }  # fmt: skip
+    assert moves == {
+        "labels": [True, False],
+        "primary": [True, False],
+        "others": [True, False],
+        "teachers": [False, True],
+        "diversity": [False, True],
+    }
+
+
+def test_the_weight_network_changes_over_a_step() -> None:
+    step, (result,) = stepped()
+    embeddings = torch.stack([answer.embedding for answer in result.out.main], dim=1).detach()
+    before = step.objective.attention(embeddings)
+    (group,) = step.objective.param_groups()
+    result.total.backward()
+    torch.optim.SGD(group.params, lr=0.1).step()
+    assert not torch.allclose(step.objective.attention(embeddings), before, atol=1e-5)
+
+
+@torch.no_grad()
+def test_an_epoch_observes_diversity_and_each_students_nearest_teacher() -> None:
+    step, results = stepped(2, temperature=2.0)
+    objective = step.objective
+    near, apart = [], torch.zeros(3, 3)
+    for _, _, out in results:
+        z = [answer.logits for answer in out.main]
+        w = objective.attention(torch.stack([answer.embedding for answer in out.main], dim=1))
+        for j in range(3):
+            near += [F.cosine_similarity(w[:, j], w[:, k]).mean() for k in range(3) if j != k]
+            t = sum(w[:, j, i, None] * z[i] for i in range(3)) / 2
+            for i in range(3):
+                apart[j, i] += F.kl_div(
+                    (z[i] / 2).log_softmax(1), t.softmax(1), reduction="batchmean"
+                )
+    assert objective.observe() == {
+        "teacher_diversity": pytest.approx(1 - float(sum(near)) / len(near), abs=1e-5),
+        **{f"nearest_teacher_{i + 1}": int(apart[:, i].argmin()) + 1 for i in range(3)},
+    }
+    assert not any(buffer.any() for buffer in objective.buffers())
+
+
+def test_the_nearest_teacher_is_named_by_its_exits_number() -> None:
+    made = AttentionEnsembles(replace(by_hand.blueprint(2, 2), exits=(2, 4)))
+    # both teachers are the second student: the first student's nearest is the first of equals
+    made.attention = Weighs([[0.0, 1.0], [0.0, 1.0]])  # type: ignore[assignment]
+    seen, batch = by_hand.exits([[[0, 0]], [[0, LN3]]]), by_hand.batch([1])
+    made.after_step(Outputs(seen, {}), batch, CLOCK)
+    assert made.observe() == {
+        "teacher_diversity": 0.0, "nearest_teacher_2": 2.0, "nearest_teacher_4": 2.0
+    }  # fmt: skip
+    made.attention = Weighs([[0.0, 1.0], [1.0, 0.0]])  # type: ignore[assignment]
+    made.after_step(Outputs(seen, {}), batch, CLOCK)
+    assert made.observe() == {
+        "teacher_diversity": 1.0, "nearest_teacher_2": 4.0, "nearest_teacher_4": 2.0
+    }  # fmt: skip
+
+
+def test_a_sum_observes_under_its_parts_names() -> None:
+    made = build.build("mate+dsr", tiny.blueprint((1, 2, 3)))
+    out, batch = tiny.build()(tiny.batch(0).images), tiny.batch(0)
+    made.after_step(Outputs(out, {}), batch, CLOCK)
+    assert set(made.observe()) == {
+        "mate/teacher_diversity", *(f"mate/nearest_teacher_{k}" for k in (1, 2, 3))
+    }  # fmt: skip
+
+
+def test_a_state_from_before_there_were_observations_is_read() -> None:
+    step, _ = stepped()
+    state = step.objective.state_dict()
+    old = {key: value for key, value in state.items() if key.startswith("attention.")}
+    assert len(old) < len(state)
+    step.objective.load_state_dict(old)
+    assert not any(buffer.any() for buffer in step.objective.buffers())
 
 
 def test_the_labels_that_other_parts_fold_reach_the_teachers() -> None:

@@ -84,6 +84,15 @@ def test_records_tell_what_the_epoch_gave(start):
     assert trainer.progress.images == len(sets.train)
 
 
+def test_every_epoch_tells_what_the_method_has_seen_in_it(start):
+    trainer, loader, sets = start("mate+dsr")
+    records = list(trainer.run(loader, sets.tune))
+    for record in records:
+        assert 0 < record.observations["mate/teacher_diversity"] < 1
+        assert record.observations["mate/nearest_teacher_4"] in (1, 2, 3, 4)
+    assert len({record.observations["mate/teacher_diversity"] for record in records}) == 3
+
+
 def test_the_best_epoch_is_kept_and_of_equals_the_latest(start, monkeypatch):
     means = iter([(0.5, 0.7), (0.9, 0.1), (0.6, 0.6), (0.6, 0.6)])
     monkeypatch.setattr("exitkit.train.trainer.accuracy", lambda *_: next(means))

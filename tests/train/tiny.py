@@ -59,5 +59,5 @@ def assert_same_runs(found: Run, expected: Run) -> None:
 
 
 def _told(run: Run) -> list[dict[str, Any]]:
-    names = ("epoch", "epochs", "loss", "terms", "accuracy", "lr", "selected")
+    names = ("epoch", "epochs", "loss", "terms", "observations", "accuracy", "lr", "selected")
     return [{name: row[name] for name in names} for row in journal.epochs(run.journal)]
