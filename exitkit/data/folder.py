@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from exitkit.config import TrainConfig
-from exitkit.data import arrays, cache, decode, tree
+from exitkit.data import arrays, cache, decode, layouts, tree
 from exitkit.data.split import DataSets, Defaults, Split, Test, Train, Tune, hold_out
 from exitkit.data.stream import Stream
 from exitkit.data.tree import Files, Tree
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def load(folder: Path, config: TrainConfig, caches: Path) -> DataSets:
-    """Load an image folder (see exitkit.data.tree); `caches` keeps its decoded images.
+    """Load an image folder (see exitkit.data.tree and .layouts); `caches` keeps decoded images.
 
     The image size is `config.image_size`, else the median of the training images' shorter sides,
     but at least 32 and at most 224 pixels. A folder that decodes to more than `config.cache_mb`
@@ -39,7 +39,8 @@ def load(folder: Path, config: TrainConfig, caches: Path) -> DataSets:
         DataError: the folder is not as it should be, or a file is no image.
         ConfigError: a tune share where the folder has its own val/.
     """
-    found = tree.read(folder)
+    layout = layouts.recognise(folder)
+    found = tree.read(folder) if layout is None else layout.read(folder)
     size = config.image_size or usual_size(found.train.paths)
     suggested = Defaults.photographs(size)
     if found.tune is not None:
@@ -49,12 +50,19 @@ def load(folder: Path, config: TrainConfig, caches: Path) -> DataSets:
     megabytes = len(files.paths) * size * size * 3 / 1e6
     if megabytes <= config.cache_mb:
         pixels = _decoded(folder, files, spec, caches)
-        sample = pixels[_sample(train, size)]
     else:
         log.info("%s decodes to %.0f MB: streamed, not kept in memory", folder, megabytes)
         pixels = None
-        sample = decode.files([files.paths[row] for row in _sample(train, size)], spec)
-    mean, std = measure(sample, folder)
+    if found.colours is None:
+        some = _sample(train, size)
+        sample = (
+            decode.files([files.paths[row] for row in some], spec)
+            if pixels is None
+            else pixels[some]
+        )
+        mean, std = measure(sample, folder)
+    else:
+        mean, std = found.colours
     spec = ImageSpec(size, size, mean, std)
 
     def make(kind: type[S], rows: Sequence[int]) -> S:
@@ -75,6 +83,7 @@ def load(folder: Path, config: TrainConfig, caches: Path) -> DataSets:
         classes=found.classes,
         image=spec,
         defaults=suggested,
+        note=found.note,
     )
 
 

@@ -147,6 +147,7 @@ class DataSets:
         classes: names in the order of the labels.
         image: what a network for this data wants to see.
         defaults: suggested settings.
+        note: what is worth telling about how they were found.
     """
 
     name: str
@@ -156,6 +157,7 @@ class DataSets:
     classes: tuple[str, ...]
     image: ImageSpec
     defaults: Defaults
+    note: str = ""
 
 
 def hold_out(

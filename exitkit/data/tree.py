@@ -6,13 +6,15 @@
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from exitkit.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+Row = tuple[int, str, Path]  # label, key, file: see Files
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,22 @@ class Files:
 
 @dataclass(frozen=True)
 class Tree:
-    """What an image folder holds; `tune` is None where it has to be drawn from train."""
+    """What an image folder holds.
+
+    Attributes:
+        classes: names in the order of the labels.
+        train, test: the images of these parts.
+        tune: None where it has to be drawn from train.
+        colours: mean and deviation per channel to normalise with; None where they are measured.
+        note: what is worth telling about how the folder was read.
+    """
 
     classes: tuple[str, ...]
     train: Files
     tune: Files | None
     test: Files
+    colours: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
+    note: str = ""
 
 
 def read(folder: Path) -> Tree:
@@ -75,7 +87,7 @@ def read(folder: Path) -> Tree:
             f"has {' and '.join(f'{part}/' for part in parts) or 'none of train/, test/ and val/'}",
             "make train/<class>/ and test/<class>/ (or val/<class>/) in it",
         )
-    classes = _classes(folder / "train")
+    classes = subfolders(folder / "train")
     if len(classes) < 2:
         raise DataError(
             f"classes of {folder / 'train'}",
@@ -84,16 +96,17 @@ def read(folder: Path) -> Tree:
             "make one folder per class",
         )
     for part in parts[1:]:
-        _same(folder, part, classes)
-    found = {part: _files(folder / part, classes) for part in parts}
+        same_classes(folder, part, classes)
+    found = {part: by_class(folder / part, classes) for part in parts}
     test = "test" if "test" in found else "val"
     tune = found["val"] if len(parts) == 3 else None
     return Tree(classes, found["train"], tune, found[test])
 
 
-def _classes(part: Path) -> tuple[str, ...]:
+def subfolders(part: Path) -> tuple[str, ...]:
+    """Return the names of the folders in `part`, sorted; a file beside them is refused."""
     names = []
-    for entry in _entries(part):
+    for entry in entries(part):
         if not entry.is_dir():
             raise DataError(
                 f"class folders of {part}", f"{entry.path} is a file", "remove it or move it"
@@ -102,8 +115,9 @@ def _classes(part: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _same(folder: Path, part: str, classes: tuple[str, ...]) -> None:
-    found = _classes(folder / part)
+def same_classes(folder: Path, part: str, classes: tuple[str, ...]) -> None:
+    """Raise DataError where `part` has other class folders than those of train/."""
+    found = subfolders(folder / part)
     if found == classes:
         return
     only = [
@@ -121,39 +135,67 @@ def _same(folder: Path, part: str, classes: tuple[str, ...]) -> None:
     )
 
 
-def _files(part: Path, classes: tuple[str, ...]) -> Files:
-    paths: list[Path] = []
-    labels: list[int] = []
-    keys: list[str] = []
-    stamps: list[str] = []
+def by_class(part: Path, classes: Sequence[str], inside: str = "") -> Files:
+    """List part/<class>/*.jpg, or part/<class>/<inside>/*.jpg; nothing else may lie there.
+
+    Raises:
+        DataError: a class has no images, or a file that is no image by its name.
+    """
+    rows: list[Row] = []
     for label, name in enumerate(classes):
-        before = len(paths)
-        for entry in _entries(part / name):
-            if not entry.is_file() or not entry.name.lower().endswith(SUFFIXES):
-                raise DataError(
-                    f"images of {part / name}",
-                    f"{entry.path} is no {', '.join(SUFFIXES)} file",
-                    "remove it or move it",
-                )
-            state = entry.stat()
-            paths.append(Path(entry.path))
-            labels.append(label)
-            keys.append(f"{name}/{entry.name}")
-            stamps.append(f"{name}/{entry.name} {state.st_size} {state.st_mtime_ns}")
-        if len(paths) == before:
+        before, place = len(rows), part / name / inside
+        rows += [(label, f"{name}/{file.name}", file) for file in images(place)]
+        if len(rows) == before:
             raise DataError(
                 f"images of class {name!r}",
-                f"{part / name} is empty",
+                f"{place} is empty",
                 "put images into it, or remove the class from every part",
             )
-    return Files(tuple(paths), tuple(labels), tuple(keys), tuple(stamps))
+    return files(rows)
 
 
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+def images(folder: Path) -> Iterator[Path]:
+    """Yield the images of one folder, sorted by name."""
+    for entry in entries(folder):
+        if not entry.is_file() or not entry.name.lower().endswith(SUFFIXES):
+            raise DataError(
+                f"images of {folder}",
+                f"{entry.path} is no {', '.join(SUFFIXES)} file",
+                "remove it or move it",
+            )
+        yield Path(entry.path)
+
+
+def files(rows: Iterable[Row]) -> Files:
+    """Make `Files` of rows, class by class and by key.
+
+    Raises:
+        DataError: a file is not there; names the first.
+    """
+    ordered = sorted(rows, key=lambda row: row[:2])
     try:
-        with os.scandir(folder) as entries:
+        states = [path.stat() for _, _, path in ordered]
+    except OSError as error:
+        raise DataError(
+            f"image {error.filename}", f"cannot be found ({error.strerror})", "unpack the data anew"
+        ) from error
+    return Files(
+        tuple(path for _, _, path in ordered),
+        tuple(label for label, _, _ in ordered),
+        tuple(key for _, key, _ in ordered),
+        tuple(
+            f"{key} {state.st_size} {state.st_mtime_ns}"
+            for (_, key, _), state in zip(ordered, states, strict=True)
+        ),
+    )
+
+
+def entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """Yield what a folder holds, sorted by name; hidden files are left out."""
+    try:
+        with os.scandir(folder) as found:
             yield from sorted(
-                (entry for entry in entries if not entry.name.startswith(".")),
+                (entry for entry in found if not entry.name.startswith(".")),
                 key=lambda entry: entry.name,
             )
     except OSError as error:

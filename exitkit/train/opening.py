@@ -76,6 +76,8 @@ def describe(config: TrainConfig, sets: DataSets, device: torch.device) -> list[
         f"{len(sets.test)} test images of {len(sets.classes)} classes; --data chooses another",
         f"device {device} ({where}), {config.threads} threads",
     ]
+    if sets.note:
+        notes.insert(1, sets.note)
     if config.paper_protocol:
         notes.append(
             "paper protocol: the best epoch is picked on the TEST split, so its test accuracy "
