@@ -64,6 +64,12 @@ METHODS: dict[str, Method] = {
         "deepest",
         {"alpha": 0.8},
     ),
+    "dmfl": Method(
+        "deepest and every other exit learn each other's pooled features",
+        "PS-KD with BYOT and mutual feature learning (P1)",
+        "all",
+        {"weight": 1.0, "live": False},
+    ),
     "dsr": Method(
         "sorted logits of the previous batch",
         "LightSKD, arXiv 2305.09183",

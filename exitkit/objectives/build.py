@@ -10,6 +10,7 @@ from exitkit.objectives import language
 from exitkit.objectives.base import Objective, Reads, Teaches
 from exitkit.objectives.byot import BeYourOwnTeacher
 from exitkit.objectives.dlb import LastMiniBatch
+from exitkit.objectives.dmfl import MutualFeatures
 from exitkit.objectives.dsr import SortedLogits
 from exitkit.objectives.eed import BalancedExitEnsemble, ExitEnsemble
 from exitkit.objectives.ffsd import FeatureFusion
@@ -27,6 +28,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "eed": ExitEnsemble,
     "beed": BalancedExitEnsemble,
     "pskd": ProgressiveSelfDistillation,
+    "dmfl": MutualFeatures,
     "dsr": SortedLogits,
     "dlb": LastMiniBatch,
     "one": NativeEnsemble,

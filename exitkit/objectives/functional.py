@@ -36,13 +36,15 @@ def pairwise_kl(
     students: Float[Tensor, "K B C"],
     temperature: float,
     reverse: bool = False,
+    live: bool = False,
 ) -> Float[Tensor, "M K"]:
     """Return the divergence of every student from every teacher, mean over the batch, times T^2.
 
     KL(softmax(teacher / T) || softmax(student / T)); `reverse` swaps the two sides of the
-    divergence, not the roles: the gradient reaches the students only.
+    divergence, not the roles: the gradient reaches the students only, the teachers too if `live`.
     """
-    taught = F.log_softmax(teachers.detach().float() / temperature, dim=-1).unsqueeze(1)
+    teachers = teachers if live else teachers.detach()
+    taught = F.log_softmax(teachers.float() / temperature, dim=-1).unsqueeze(1)
     learned = F.log_softmax(students.float() / temperature, dim=-1).unsqueeze(0)
     first, second = (learned, taught) if reverse else (taught, learned)
     # [M, K, B, C] -> [M, K]

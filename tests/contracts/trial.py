@@ -20,6 +20,7 @@ from exitkit.records import Batch, Clock
 METHODS = tuple(objectives.OBJECTIVES)
 SUMS = (
     "pskd+byot(last=1.9)",
+    "pskd+byot(last=1.9)+dmfl",
     "mate+dsr",
     "pskd+deep",
     "ffsd+deep",

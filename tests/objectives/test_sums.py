@@ -1,12 +1,15 @@
 """How parts of a sum meet: labels are folded, names are prefixed, one part decides the weights."""
 
+import math
+
 import pytest
 import torch
 
 from exitkit.errors import ConfigError
 from exitkit.objectives import build
 from exitkit.objectives.step import Step, plain_labels
-from objectives import tiny
+from exitkit.records import Clock
+from objectives import by_hand, tiny
 
 
 def made(text: str) -> Step:
@@ -66,3 +69,35 @@ def test_targets_are_folded_from_left_to_right_and_reach_every_exit() -> None:
     hot = torch.nn.functional.one_hot(batch.labels, 5)
     torch.testing.assert_close(labels.targets, (0.75 * hot + 0.25 * memory).expand(3, 6, 5))
     assert labels.weights.tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("text", ["byot(last=1.9)+dmfl", "dmfl+byot(last=1.9)"])
+def test_a_part_that_only_proposes_weights_gives_way(text: str) -> None:
+    objective = build.build(text, by_hand.blueprint(2, 2))
+    labels = by_hand.labels(
+        objective, by_hand.exits([[[0, 0]]] * 2), by_hand.batch([0]), tiny.CLOCK
+    )
+    torch.testing.assert_close(labels.weights, torch.tensor([0.9, 1.9]))
+
+
+def test_pskd_byot_dmfl_by_hand() -> None:
+    text = "pskd+byot(last=1.9)+dmfl"
+    objective = build.build(text, by_hand.blueprint(2, 2, width=2))
+    ln3, batch = math.log(3), by_hand.batch([0])
+    objective.parts["pskd"].memory[0] = torch.tensor([0.0, 1.0])
+    # exit 1 says (1/2, 1/2), exit 2 says (1/4, 3/4); so do their channels
+    seen = by_hand.exits([[[0, 0]], [[0, ln3]]], [[[0.0, 0.0]], [[0.0, ln3]]])
+    # third of four epochs: alpha 0.8 * 3 / 4, the target of both exits is (0.4, 0.6)
+    found = by_hand.terms(objective, seen, batch, Clock(2, 4, 0, 1))
+    assert found == {
+        "labels": pytest.approx(0.9 * math.log(2) + 1.9 * (math.log(4) - 0.6 * ln3)),
+        "byot/distillation": pytest.approx(0.1 * 9 * _kl_at_3((0, ln3)), rel=1e-5),
+        "byot/hint": pytest.approx(1e-6 * ln3**2),
+        "dmfl/mutual": pytest.approx(ln3 / 4),
+    }
+
+
+def _kl_at_3(teacher: tuple[float, float]) -> float:
+    """KL of the teacher's logits at T = 3 from a coin toss."""
+    total = sum(math.exp(z / 3) for z in teacher)
+    return sum(math.exp(z / 3) / total * math.log(2 * math.exp(z / 3) / total) for z in teacher)
