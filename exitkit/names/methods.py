@@ -25,6 +25,12 @@ class Method:
 METHODS: dict[str, Method] = {
     "ce": Method("labels only, deepest exit", "the control", "deepest", {}),
     "deep": Method("deep supervision: labels at every exit", "Lee et al. 2015", "all", {}),
+    "ls": Method(
+        "label smoothing",
+        "Szegedy et al. 2016, as in the code of TF-KD",
+        "deepest",
+        {"smoothing": 0.1},
+    ),
     "byot": Method(
         "the deepest exit teaches the others: logits and features",
         "Zhang et al. 2019, Be Your Own Teacher",
@@ -69,6 +75,12 @@ METHODS: dict[str, Method] = {
         "PS-KD with BYOT and mutual feature learning (P1)",
         "all",
         {"weight": 1.0, "live": False},
+    ),
+    "drg": Method(
+        "a classifier in the middle teaches the deepest exit",
+        "LightSKD, arXiv 2305.09183",
+        "deepest",
+        {"alpha": 0.2, "temperature": 1.0, "labels": 1.0, "stage": 2},
     ),
     "dsr": Method(
         "sorted logits of the previous batch",

@@ -11,9 +11,11 @@ from exitkit.objectives.base import Objective, Reads, Teaches
 from exitkit.objectives.byot import BeYourOwnTeacher
 from exitkit.objectives.dlb import LastMiniBatch
 from exitkit.objectives.dmfl import MutualFeatures
+from exitkit.objectives.drg import ReverseGuidance
 from exitkit.objectives.dsr import SortedLogits
 from exitkit.objectives.eed import BalancedExitEnsemble, ExitEnsemble
 from exitkit.objectives.ffsd import FeatureFusion
+from exitkit.objectives.ls import LabelSmoothing
 from exitkit.objectives.mate import AttentionEnsembles
 from exitkit.objectives.one import NativeEnsemble
 from exitkit.objectives.pskd import ProgressiveSelfDistillation
@@ -24,11 +26,13 @@ from exitkit.records import Blueprint
 OBJECTIVES: dict[str, type[Objective]] = {
     "ce": LabelsOnly,
     "deep": DeepSupervision,
+    "ls": LabelSmoothing,
     "byot": BeYourOwnTeacher,
     "eed": ExitEnsemble,
     "beed": BalancedExitEnsemble,
     "pskd": ProgressiveSelfDistillation,
     "dmfl": MutualFeatures,
+    "drg": ReverseGuidance,
     "dsr": SortedLogits,
     "dlb": LastMiniBatch,
     "one": NativeEnsemble,

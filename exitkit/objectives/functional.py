@@ -19,6 +19,12 @@ def one_hot(labels: Int[Tensor, " B"], classes: int) -> Float[Tensor, "B C"]:
     return targets.scatter_(1, labels.unsqueeze(1), 1.0)
 
 
+def smooth(targets: Float[Tensor, "*K B C"], smoothing: float) -> Float[Tensor, "*K B C"]:
+    """Return targets of which every class gave `smoothing` evenly to all other classes."""
+    others = (1 - targets) / (targets.shape[-1] - 1)
+    return (1 - smoothing) * targets + smoothing * others
+
+
 def cross_entropy(
     logits: Float[Tensor, "*K B C"], targets: Float[Tensor, "*K B C"]
 ) -> Float[Tensor, "*K B"]:

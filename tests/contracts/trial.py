@@ -21,6 +21,7 @@ METHODS = tuple(objectives.OBJECTIVES)
 SUMS = (
     "pskd+byot(last=1.9)",
     "pskd+byot(last=1.9)+dmfl",
+    "drg+dsr",
     "mate+dsr",
     "pskd+deep",
     "ffsd+deep",
@@ -29,6 +30,8 @@ SUMS = (
     "one+pskd+dsr",
     "byot+dlb+pskd+dsr",
     "mate+one",
+    "ls+byot",
+    "ls+pskd",
 )
 EVERY = METHODS + SUMS
 
