@@ -24,17 +24,27 @@ from exitkit.cli import output
 def command(run: str | None, split: str, as_json: bool) -> None:
     """Print accuracy, likelihood and calibration of every exit of RUN (the latest if not named).
 
-    The scores behind the table are saved in the run, as scores-SPLIT.npz.
+    A second table has the numbers that papers print, also of the ensemble (mean of all exits'
+    logits) and of the oracle union (right if any exit is).
+
+    The scores behind the tables are saved in the run, as scores-SPLIT.npz.
     """
     from exitkit import runs
     from exitkit.policy import metrics
     from exitkit.report import tables
-    from exitkit.report.collect import EXIT_COLUMNS
+    from exitkit.report.collect import EXIT_COLUMNS, PAPER_COLUMNS
     from exitkit.train import evaluate
 
     found = runs.find(run)
     output.note(f"evaluating run {found.name} ({found.folder}) on its {split} split")
     scores = evaluate.evaluate(found, split)
-    rows = metrics.per_exit(scores)
-    table = {"run": found.name, "split": split, "images": len(scores.labels), "exits": rows}
-    output.result(output.Outcome(table, tables.text(rows, EXIT_COLUMNS)), as_json)
+    rows, published = metrics.per_exit(scores), metrics.as_published(scores)
+    table = {
+        "run": found.name,
+        "split": split,
+        "images": len(scores.labels),
+        "exits": rows,
+        "published": published,
+    }
+    shown = tables.text(rows, EXIT_COLUMNS), tables.text(published, PAPER_COLUMNS)
+    output.result(output.Outcome(table, "\n\n".join(shown)), as_json)

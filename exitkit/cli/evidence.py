@@ -23,6 +23,7 @@ from exitkit.errors import BundleError, DataError
 from exitkit.export import onnx, segments
 from exitkit.models import costs
 from exitkit.models.exitnet import ExitNet
+from exitkit.policy import metrics
 from exitkit.policy.policy import Policy
 from exitkit.report import collect, frontier, latency, page
 from exitkit.report.collect import Evidence, Findings, Static
@@ -122,6 +123,7 @@ def outcome(found: Findings, html: Path, png: Path) -> Outcome:
         "measured": None if timing_ is None else dataclasses.asdict(timing_),
         "static": [dataclasses.asdict(rival) for rival in found.rivals],
         "exits": [dict(row) for row in found.exits],
+        "published": metrics.as_published(found.evidence.test),
     }
     serve = f"exitkit serve {found.evidence.manifest.name}"
     early = len(reached.shares) > 1  # with a single exit there is no threshold to recommend

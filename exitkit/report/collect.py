@@ -24,6 +24,15 @@ EXIT_COLUMNS = (
     Column("ece", "ECE", ".3f"),
     Column("macs", "MACs", ",.0f"),
 )
+PAPER_COLUMNS = (
+    Column("answer", "answer"),
+    Column("top1_error", "top-1 error", ".2%"),
+    Column("top5_error", "top-5 error", ".2%"),
+    Column("nll", "NLL", ".3f"),
+    Column("ece10", "ECE, 10 bins", ".2%"),
+    Column("aurc_1000", "AURC x1000", ".2f"),
+    Column("eaurc_1000", "E-AURC x1000", ".2f"),
+)
 MEASURED_POINTS = 7
 
 

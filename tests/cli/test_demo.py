@@ -79,6 +79,11 @@ def test_evaluate_prints_every_exit(exitkit: Exitkit, inside: Path) -> None:
     assert NAME in said.err
     assert [row["exit"] for row in said.table["exits"]] == [1, 2, 3, 4]
     assert said.table["images"] == 216
+    answers = [row["answer"] for row in said.table["published"]]
+    assert answers == ["exit 1", "exit 2", "exit 3", "exit 4", "ensemble", "oracle union"]
+    errors = {row["answer"]: row["top1_error"] for row in said.table["published"]}
+    assert errors["oracle union"] <= min(errors.values())
+    assert errors["exit 4"] == pytest.approx(1 - said.table["exits"][3]["top1"])
 
 
 def test_bench_writes_the_costs_beside_the_bundle(exitkit: Exitkit, here: Path, demo: Path) -> None:

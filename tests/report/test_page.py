@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from exitkit.engine.timing import Costs
+from exitkit.policy import metrics
 from exitkit.report import collect, page
 from exitkit.report.collect import Evidence, Findings
 from exitkit.report.latency import Timing
@@ -53,6 +54,12 @@ def written(
 ) -> tuple[Path, Path]:
     shown = {one.row: digit_files[one.row] for one in (*findings.first, *findings.last)}
     return page.write(findings, shown, tmp_path_factory.mktemp("report"))
+
+
+def test_the_papers_rows_are_shown(findings: Findings, written: tuple[Path, Path]) -> None:
+    text = re.sub(r"<td[^>]*>", "<td>", written[0].read_text())
+    for row in metrics.as_published(findings.evidence.test):
+        assert f"<td>{row['answer']}</td><td>{row['top1_error']:.2%}</td>" in text
 
 
 def test_the_page_asks_nothing_of_the_network(written: tuple[Path, Path]) -> None:
