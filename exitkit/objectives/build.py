@@ -11,13 +11,17 @@ from exitkit.objectives.base import Objective, Reads, Teaches
 from exitkit.objectives.byot import BeYourOwnTeacher
 from exitkit.objectives.dlb import LastMiniBatch
 from exitkit.objectives.dmfl import MutualFeatures
+from exitkit.objectives.dml import MutualLearning
 from exitkit.objectives.drg import ReverseGuidance
 from exitkit.objectives.dsr import SortedLogits
 from exitkit.objectives.eed import BalancedExitEnsemble, ExitEnsemble
 from exitkit.objectives.ffsd import FeatureFusion
+from exitkit.objectives.kdcl import CollaborativeLearning
 from exitkit.objectives.ls import LabelSmoothing
 from exitkit.objectives.mate import AttentionEnsembles
+from exitkit.objectives.okddip import DiversePeers
 from exitkit.objectives.one import NativeEnsemble
+from exitkit.objectives.phuong import AnnealedDistillation
 from exitkit.objectives.pskd import ProgressiveSelfDistillation
 from exitkit.objectives.sums import Sum
 from exitkit.objectives.supervised import DeepSupervision, LabelsOnly
@@ -27,17 +31,21 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "ce": LabelsOnly,
     "deep": DeepSupervision,
     "ls": LabelSmoothing,
+    "phuong": AnnealedDistillation,
     "byot": BeYourOwnTeacher,
     "eed": ExitEnsemble,
     "beed": BalancedExitEnsemble,
     "pskd": ProgressiveSelfDistillation,
     "dmfl": MutualFeatures,
+    "mate": AttentionEnsembles,
     "drg": ReverseGuidance,
     "dsr": SortedLogits,
-    "dlb": LastMiniBatch,
-    "one": NativeEnsemble,
-    "mate": AttentionEnsembles,
     "ffsd": FeatureFusion,
+    "dlb": LastMiniBatch,
+    "dml": MutualLearning,
+    "kdcl": CollaborativeLearning,
+    "one": NativeEnsemble,
+    "okddip": DiversePeers,
 }
 
 HEADINGS = ("Source", "Idea", "Equations", "Symbols", "Differences", "Reported")
