@@ -7,17 +7,19 @@ from torch import nn
 from exitkit import names
 from exitkit.errors import ConfigError, unknown
 from exitkit.models.backbone import Backbone
-from exitkit.models.blocks import initialise
 from exitkit.models.dryrun import dry_run
 from exitkit.models.exitnet import ExitNet
 from exitkit.models.heads import HEADS, head
 from exitkit.models.mobilenet import mobilenetv2
 from exitkit.models.resnet import resnet18
+from exitkit.models.vgg import vgg16_bn, vgg19_bn
 from exitkit.records import Blueprint
 from exitkit.runs import NetworkCard
 
 NETWORKS: dict[str, Callable[[float, str], Backbone]] = {
     "resnet18": resnet18,
+    "vgg16_bn": vgg16_bn,
+    "vgg19_bn": vgg19_bn,
     "mobilenetv2": mobilenetv2,
 }
 SMALLEST = 32
@@ -70,14 +72,16 @@ def build(
         raise ConfigError(f"{classes} classes", "nothing to tell apart", "give at least 2")
     backbone = NETWORKS[arch](width, stem)
     wanted = _exits(arch, len(backbone.stages), exits, first)
-    stages = [_fresh(make()) for make in backbone.stages[first - 1 :]]
+    stages = [_fresh(make(), backbone) for make in backbone.stages[first - 1 :]]
     # Deepest first: see the docstring's promise.
-    made = {k: _fresh(head(backbone, heads, k, classes, image_size)) for k in reversed(wanted)}
+    made = {
+        k: _fresh(head(backbone, heads, k, classes, image_size), backbone) for k in reversed(wanted)
+    }
     return ExitNet(stages, made, first)
 
 
-def _fresh(module: nn.Module) -> nn.Module:
-    initialise(module)
+def _fresh(module: nn.Module, backbone: Backbone) -> nn.Module:
+    backbone.initialise(module)
     return module
 
 

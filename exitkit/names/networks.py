@@ -20,6 +20,8 @@ class Network:
 
 NETWORKS: dict[str, Network] = {
     "resnet18": Network("ResNet-18 with the CIFAR stem (3x3, no pooling)", 4),
+    "vgg16_bn": Network("VGG-16 with batch normalisation, for small images", 4),
+    "vgg19_bn": Network("VGG-19 with batch normalisation, for small images", 4),
     "mobilenetv2": Network("MobileNetV2 with the CIFAR stem (stride 1)", 4),
 }
 
