@@ -15,6 +15,20 @@ from typing import Any
 from exitkit import names
 from exitkit.errors import ConfigError, unknown
 
+CHOICES = {
+    "regime": ("joint", "frozen", "mixed"),
+    "learn_from": ("labels", "last"),
+    "class_weights": ("none", "balanced"),
+    "autoaugment": ("none", "cifar", "imagenet"),
+}
+ABOVE_ZERO = (
+    "epochs", "batch_size", "image_size", "threads", "lr", "width", "backbone_share",
+    "cutout_holes",
+)  # fmt: skip
+NOT_NEGATIVE = (
+    "momentum", "weight_decay", "gamma", "workers", "cache_mb", "clip", "mixup", "cutmix", "cutout",
+)  # fmt: skip
+
 
 def _setting(default: Any, text: str, flag: bool = False) -> Any:  # Any: a dataclass field
     """Describe one setting; `flag` gives it an option of its own beside `--set`."""
@@ -40,6 +54,14 @@ class TrainConfig:
     seed: int = _setting(0, "of initialisation, order and augmentation", flag=True)
     device: str = _setting("auto", "auto (a GPU if there is one), cpu, cuda or cuda:N", flag=True)
     precision: str = _setting("auto", "auto (measures both), float32 or bf16", flag=True)
+    regime: str = _setting(
+        "joint",
+        "joint, frozen (only the early exits learn) or mixed (backbone alone, then all)",
+        flag=True,
+    )
+    weights: str = _setting(
+        "fresh", "where the network begins: fresh, or a run or file that it fits", flag=True
+    )
     paper_protocol: bool = _setting(
         False,
         "as the papers do: pick the best epoch on the TEST set, schedules in epochs",
@@ -61,6 +83,22 @@ class TrainConfig:
     cache_mb: int = _setting(2048, "decoded image folders up to this many megabytes live in memory")
     workers: int = _setting(2, "worker processes that decode larger folders")
     threads: int | None = _setting(None, "processor threads of torch")
+    backbone_share: float = _setting(
+        0.5, "of the mixed regime: share of the epochs in which the backbone learns alone"
+    )
+    learn_from: str = _setting(
+        "labels", "of the frozen regime: labels, or last: the last exit's predictions, no labels"
+    )
+    ema: float = _setting(0.0, "decay of averaged weights, which are kept instead; 0 is off")
+    clip: float = _setting(0.0, "longest gradient of every network; 0 is off")
+    class_weights: str = _setting(
+        "none", "of the labels' cross-entropies: none, or balanced: rare classes count more"
+    )
+    mixup: float = _setting(0.0, "alpha of mixup: images blended with another; 0 is off")
+    cutmix: float = _setting(0.0, "alpha of cutmix: a box of another image pasted in; 0 is off")
+    autoaugment: str = _setting("none", "policy of AutoAugment: none, cifar or imagenet")
+    cutout: int = _setting(0, "pixels per side of the squares that cutout blanks; 0 is off")
+    cutout_holes: int = _setting(1, "how many squares cutout blanks in every image")
 
     def __post_init__(self) -> None:
         if self.arch not in names.NETWORKS:
@@ -73,6 +111,9 @@ class TrainConfig:
             raise unknown("precision", self.precision, ("auto", "float32", "bf16"))
         if self.schedule not in (None, "cosine", "step"):
             raise unknown("schedule", self.schedule, ("cosine", "step"))
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise unknown(name, getattr(self, name), choices)
         for name, value in vars(self).items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise ConfigError(f"{name} {value}", "is no finite number", "give another one")
@@ -80,21 +121,21 @@ class TrainConfig:
             raise ConfigError(
                 f"seed {self.seed}", "does not fit into 64 bits", "give a shorter one"
             )
-        for name in ("epochs", "batch_size", "image_size", "threads", "lr", "width"):
+        for name in ABOVE_ZERO:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ConfigError(f"{name} {value}", "is not above zero", "give a larger number")
-        for name in ("momentum", "weight_decay", "gamma", "workers", "cache_mb"):
+        for name in NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise ConfigError(
                     f"{name} {getattr(self, name)}", "is below zero", "give 0 or more"
                 )
         if self.nesterov and self.momentum == 0:
             raise ConfigError("nesterov", "there is no momentum to look ahead with", "set momentum")
-        for name in ("warmup", "tune_share"):
+        for name in ("warmup", "tune_share", "backbone_share", "ema"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
-                raise ConfigError(f"{name} {value}", "is no share below 1", "give 0 to 0.99")
+                raise ConfigError(f"{name} {value}", "is no share below 1", "give 0 or more")
 
 
 def parse(settings: dict[str, Any], where: str) -> TrainConfig:
@@ -130,6 +171,8 @@ def _convert(name: str, value: Any, hint: Any, where: str) -> Any:
     if value is None and type(None) in kinds:
         return None
     kind = next(k for k in kinds if k is not type(None))
+    if value is None and "none" in CHOICES.get(name, ()):
+        return "none"  # `--set name=none` has been read as nothing
     try:
         if typing.get_origin(kind) is tuple:
             parts = value.split(",") if isinstance(value, str) else value

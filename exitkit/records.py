@@ -20,11 +20,13 @@ class Batch:
             second view asks for two, every other sees one.
         labels: [B] class numbers.
         index: [B] row of each image in the training set, for memories per sample.
+        targets: [B, C] what the labels say where an image was mixed of two; None elsewhere.
     """
 
     views: tuple[Float[Tensor, "B 3 H W"], ...]
     labels: Int[Tensor, " B"]
     index: Int[Tensor, " B"]
+    targets: Float[Tensor, "B C"] | None = None
 
     @property
     def images(self) -> Tensor:

@@ -16,6 +16,7 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from exitkit import journal
 from exitkit.atomic import point, write_text
 from exitkit.errors import BundleError, CheckpointError, ConfigError
 from exitkit.images import ImageSpec
@@ -112,7 +113,10 @@ class Run:
 
 
 def create(name: str | None, method: str, arch: str, root: Path = RUNS) -> Run:
-    """Choose the folder of a new run: `name`, or one made from method, network and a number."""
+    """Choose the folder of a new run: `name`, or one made from method, network and a number.
+
+    The options of the methods are left out of the name; config.json has them.
+    """
     if name is not None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name) or name == LATEST:
             raise ConfigError(
@@ -126,7 +130,8 @@ def create(name: str | None, method: str, arch: str, root: Path = RUNS) -> Run:
                 "choose another --name, or --resume it",
             )
         return run
-    stem = re.sub(r"[^A-Za-z0-9.+-]+", "_", f"{method}-{arch}").strip("_")
+    words = re.findall(r"[A-Za-z0-9._]+", re.sub(r"\(.*?\)", "", f"{method}-{arch}"))
+    stem = "-".join(words)
     number = 1
     while (root / f"{stem}-{number}").exists():
         number += 1
@@ -156,13 +161,37 @@ def find(name: str | None, root: Path = RUNS) -> Run:
 
 
 def find_unfinished(name: str | None, root: Path = RUNS) -> Run:
-    """Find a run to resume: like `find`, for runs that may not have finished an epoch."""
+    """Find a run to resume: like `find`, for runs that may not have finished an epoch.
+
+    Raises:
+        CheckpointError: there is no such run, or none was named and no run has a finished epoch.
+    """
+    left = unfinished(root)
+    if name is None and left and not (root / LATEST).is_dir():
+        raise CheckpointError(
+            "resuming the latest run", "no run has finished an epoch", how_to_resume(left)
+        )
     run = _locate(name, root)
     if not run.config.exists():
         raise CheckpointError(
             f"run {name or 'latest'}", f"no run in {run.folder}", "run exitkit train"
         )
     return run
+
+
+def unfinished(root: Path = RUNS) -> list[str]:
+    """Name the runs whose last epoch is not finished."""
+    return [
+        path.parent.name
+        for path in sorted(root.glob("[!.]*/config.json"))
+        if not path.parent.is_symlink()
+        and not any(journal.read(Run(path.parent).journal, "finish"))
+    ]
+
+
+def how_to_resume(left: list[str]) -> str:
+    """Say how to go on with one of the unfinished runs."""
+    return f"go on with exitkit train --resume NAME, where NAME is one of: {', '.join(left)}"
 
 
 def _locate(name: str | None, root: Path) -> Run:

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from exitkit.data import augment
+from exitkit.data import augment, cutout, mixing, policies
 from exitkit.data.augment import Draws, Normalise
+from exitkit.data.extras import NOTHING, Extras
 from exitkit.data.split import DataSets, Defaults, Train
 from exitkit.data.stream import Stream
 from exitkit.records import Batch
@@ -26,7 +27,8 @@ class Loader:
         seed: of order and augmentation.
         device: where the batches are made.
         views: how many differently augmented copies of the images a batch holds.
-        augment: False gives the images as they are (still shuffled).
+        augment: False leaves out the changes that the data set suggests.
+        extras: what is changed beside them.
     """
 
     def __init__(
@@ -38,10 +40,13 @@ class Loader:
         device: torch.device,
         views: int = 1,
         augment: bool = True,
+        extras: Extras = NOTHING,
     ) -> None:
         self._train = train.to(device)
         self._defaults: Defaults | None = data.defaults if augment else None
         self._normalise = Normalise(data.image, device)
+        self._extras, self._classes = extras, len(data.classes)
+        self._size = (data.image.height, data.image.width)
         self._batch_size, self._seed, self._device, self._views = batch_size, seed, device, views
 
     @property
@@ -66,17 +71,38 @@ class Loader:
             else self._streamed(pixels, order, epoch)
         )
         order = order.to(self._device)
+        holes, mixture = self._holes(epoch), self._mixture(epoch)
         for rows, views in zip(self._chunks(order), images, strict=True):
             normalised = tuple(self._normalise(view) for view in views)
-            yield Batch(normalised, self._train.labels[rows], self._train.index[rows])
+            if holes:
+                normalised = tuple(
+                    cutout.blank(view, middles[rows], self._extras.cutout)
+                    for view, middles in zip(normalised, holes, strict=True)
+                )
+            labels, targets = self._train.labels[rows], None
+            if mixture is not None:
+                normalised = tuple(mixing.images(view, rows, mixture) for view in normalised)
+                targets = mixing.targets(labels, rows, mixture, self._classes)
+            yield Batch(normalised, labels, self._train.index[rows], targets)
 
     def _chunks(self, order: Tensor) -> tuple[Tensor, ...]:
         return order.split(self._batch_size)[: self.steps]
 
     def _in_memory(self, pixels: Tensor, order: Tensor, epoch: int) -> Iterator[tuple[Tensor, ...]]:
         draws = [self._draw(epoch, view) for view in range(self._views)]
-        for rows in self._chunks(order.to(self._device)):
-            yield tuple(_look(pixels, rows, drawn) for drawn in draws)
+        seeds, name = self._seeds(epoch), self._extras.autoaugment
+        policy = None if name == "none" else policies.policy(name)
+        for rows, chunk in zip(
+            self._chunks(order.to(self._device)), self._chunks(order), strict=True
+        ):
+            views = [_look(pixels, rows, drawn) for drawn in draws]
+            if policy is not None:
+                numbers = chunk.tolist()
+                views = [
+                    policies.batch(policy, view, seed, numbers)
+                    for view, seed in zip(views, seeds, strict=True)
+                ]
+            yield tuple(views)
 
     def _draw(self, epoch: int, view: int) -> Draws | None:
         if self._defaults is None:
@@ -89,12 +115,33 @@ class Loader:
     def _streamed(self, pixels: Stream, order: Tensor, epoch: int) -> Iterator[tuple[Tensor, ...]]:
         chosen = self._defaults
         change = None if chosen is None else (chosen.shift, chosen.flip)
-        seeds = tuple(
-            augment.derive(self._seed, epoch, f"augmentation {view}") for view in range(self._views)
-        )
         rows = [chunk.tolist() for chunk in self._chunks(order)]
-        for views in pixels.shuffled(rows, seeds, change):
+        seeds, policy = self._seeds(epoch), self._extras.autoaugment
+        for views in pixels.shuffled(rows, seeds, change, policy):
             yield tuple(view.to(self._device, non_blocking=True) for view in views)
+
+    def _seeds(self, epoch: int) -> tuple[int, ...]:
+        """Return the seed of every view, for what draws image by image."""
+        views = range(self._views)
+        return tuple(augment.derive(self._seed, epoch, f"augmentation {view}") for view in views)
+
+    def _holes(self, epoch: int) -> list[Tensor]:
+        """Return where cutout blanks the images of every view; nothing where it is off."""
+        if not self._extras.cutout:
+            return []
+        found = []
+        for view in range(self._views):
+            source = augment.generator(self._seed, epoch, f"cutout {view}")
+            drawn = cutout.draw(len(self._train), self._extras.holes, self._size, source)
+            found.append(drawn.to(self._device))
+        return found
+
+    def _mixture(self, epoch: int) -> mixing.Mixture | None:
+        if not self._extras.mixes:
+            return None
+        alphas = (self._extras.mixup, self._extras.cutmix)
+        drawn = mixing.draw(len(self._train), self._seed, epoch, alphas, self._size)
+        return drawn.to(self._device)
 
 
 def _look(pixels: Tensor, rows: Tensor, draws: Draws | None) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from exitkit.data import policies
 from exitkit.errors import BadImage, DataError, TooLarge
 from exitkit.images import ImageSpec, decode
 
@@ -46,14 +47,18 @@ class Stream:
             yield views[0]
 
     def shuffled(
-        self, rows: Sequence[list[int]], seeds: Sequence[int], change: Change | None
+        self,
+        rows: Sequence[list[int]],
+        seeds: Sequence[int],
+        change: Change | None,
+        policy: str = "none",
     ) -> Iterator[Views]:
         """Yield the views of each batch of rows, one per seed, uint8 [B, 3, H, W].
 
         Raises:
             DataError: a file cannot be decoded; the message names it.
         """
-        files = _Files(self, tuple(seeds), change)
+        files = _Files(self, tuple(seeds), change, policy)
         loader = DataLoader(
             files,
             batch_sampler=rows,
@@ -85,9 +90,11 @@ def _context() -> multiprocessing.context.ForkServerContext:
 class _Files(Dataset[Views | str]):
     """Row -> its views, or what is wrong with its file (errors do not cross processes whole)."""
 
-    def __init__(self, stream: Stream, seeds: tuple[int, ...], change: Change | None) -> None:
+    def __init__(
+        self, stream: Stream, seeds: tuple[int, ...], change: Change | None, policy: str
+    ) -> None:
         self._stream, self._seeds = stream, seeds
-        self._transform = None if change is None else _transform(stream.spec, change)
+        self._transform = _transform(stream.spec, change, policy)
 
     def __getitem__(self, row: int) -> Views | str:
         try:
@@ -97,25 +104,25 @@ class _Files(Dataset[Views | str]):
         image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
         if self._transform is None:
             return (image,) * len(self._seeds)
-        views = []
-        for seed in self._seeds:
-            # torchvision draws from torch's generator for the CPU; leave it as it was.
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed((seed + row) & (2**63 - 1))
-                views.append(self._transform(image))
-        return tuple(views)
+        return tuple(policies.seeded(self._transform, image, seed, row) for seed in self._seeds)
 
 
-def _transform(spec: ImageSpec, change: Change) -> torch.nn.Module:
-    """Return augment.py's changes as torchvision transforms of one image."""
+def _transform(spec: ImageSpec, change: Change | None, policy: str) -> torch.nn.Module | None:
+    """Return augment.py's changes, and then a policy's, as torchvision transforms of one image."""
+    if change is None and policy == "none":
+        return None
     from torchvision.transforms import v2  # slow to import, and only large folders need it
 
-    shift, flip = change
-    steps: list[torch.nn.Module] = [
-        v2.RandomCrop((spec.height, spec.width), padding=shift, padding_mode="reflect")
-    ]
-    if flip:
-        steps.append(v2.RandomHorizontalFlip())
+    steps: list[torch.nn.Module] = []
+    if change is not None:
+        shift, flip = change
+        steps.append(
+            v2.RandomCrop((spec.height, spec.width), padding=shift, padding_mode="reflect")
+        )
+        if flip:
+            steps.append(v2.RandomHorizontalFlip())
+    if policy != "none":
+        steps.append(policies.policy(policy))
     return v2.Compose(steps)
 
 

@@ -4,7 +4,8 @@ Training calls them through `forward`, export and the torch backend call them on
 the three cannot drift apart.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -31,6 +32,28 @@ class ExitNet(nn.Module):
         self.exits = tuple(sorted(heads))
         self.stages = nn.ModuleDict({str(first + i): stage for i, stage in enumerate(stages)})
         self.heads = nn.ModuleDict({str(k): heads[k] for k in self.exits})
+        self.frozen = False
+
+    def freeze(self) -> None:
+        """Keep the plain network (stages and deepest head) as it is, its statistics included.
+
+        From now on only the early heads can learn and enter training mode.
+        """
+        self.frozen = True
+        for part in self._plain():
+            part.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of every module that may change."""
+        super().train(mode)
+        if self.frozen:
+            for part in self._plain():
+                part.eval()
+        return self
+
+    def _plain(self) -> tuple[nn.Module, nn.Module]:
+        return self.stages, self.heads[str(self.deepest)]
 
     def stage(self, k: int, hidden: Tensor) -> Tensor:
         """Run stage `k` on the output of stage `k - 1` (on the images where k is 1)."""
@@ -42,13 +65,13 @@ class ExitNet(nn.Module):
         logits, feature, embedding = self.heads[str(k)](hidden)
         return Exit(k, logits, feature, embedding)
 
-    def forward(self, images: Tensor) -> Exits:
-        """Run every stage and every head that the network has."""
+    def forward(self, images: Tensor, exits: Collection[int] | None = None) -> Exits:
+        """Run every stage, and every head that the network has, or only those of `exits`."""
         hidden, outputs, answers = images, [], []
         for k in range(self.first, self.deepest + 1):
             hidden = self.stage(k, hidden)
             outputs.append(hidden)
-            if k in self.exits:
+            if k in (self.exits if exits is None else exits):
                 answers.append(self.head(k, hidden))
         return Exits(tuple(answers), tuple(outputs))
 

@@ -53,6 +53,7 @@ class LastMiniBatch(Objective):
     """
 
     views = 2
+    reads = frozenset({"labels"})
     flow: ClassVar[dict[str, Flow]] = {
         "second_view": Flow(exits="deepest"),
         "distillation": Flow(exits="deepest"),

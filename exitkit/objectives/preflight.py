@@ -11,22 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from exitkit.errors import TrainingError
-from exitkit.objectives.base import Objective
 from exitkit.objectives.step import Step
 from exitkit.records import Batch, Clock
 
 IMAGES = 8
 
 
-def check(network: nn.Module, objective: Objective, batches: Sequence[Batch], clock: Clock) -> None:
+def check(step: Step, batches: Sequence[Batch], clock: Clock) -> None:
     """Try two consecutive batches on copies; every random generator is left as it was.
 
     Two, because some methods have nothing to say before the second. A few images of each batch
-    are enough to see where gradients arrive.
+    are enough to see where gradients arrive. A frozen end of the network need not be taught.
 
     Args:
-        network: the network; neither it nor its objective is touched.
-        objective: what will train it.
+        step: the network and what will train it; neither is touched.
         batches: two consecutive training batches.
         clock: the time of the first.
 
@@ -34,17 +32,18 @@ def check(network: nn.Module, objective: Objective, batches: Sequence[Batch], cl
         TrainingError: a term without gradient, or an exit that nothing teaches.
     """
     with generators_restored():
-        step = copy.deepcopy(Step(network, objective)).train()
+        step = copy.deepcopy(step).train()
         taught: dict[int, bool] = {}
         for number, batch in enumerate(batches):
             few = _few(batch)
             now = replace(clock, step=min(clock.step + number, clock.steps - 1))
             total, terms, out = step(few, now)
-            _check_terms(terms, [p for p in step.parameters() if p.requires_grad])
+            _check_terms(terms, list(step.parameters()))
+            students = [answer for answer in out.main if answer.logits.requires_grad]
             arriving = torch.autograd.grad(
-                total, [answer.logits for answer in out.main], allow_unused=True
+                total, [answer.logits for answer in students], allow_unused=True
             )
-            for answer, gradient in zip(out.main, arriving, strict=True):
+            for answer, gradient in zip(students, arriving, strict=True):
                 taught[answer.number] = taught.get(answer.number, False) or _alive(gradient)
             step.objective.after_step(out, few, now)
     dead = [number for number, alive in taught.items() if not alive]
@@ -71,19 +70,23 @@ def generators_restored() -> Iterator[None]:
 
 def _few(batch: Batch) -> Batch:
     views = tuple(view[:IMAGES] for view in batch.views)
-    return Batch(views, batch.labels[:IMAGES], batch.index[:IMAGES])
+    targets = None if batch.targets is None else batch.targets[:IMAGES]
+    return Batch(views, batch.labels[:IMAGES], batch.index[:IMAGES], targets)
 
 
 def _check_terms(terms: dict[str, Tensor], parameters: list[nn.Parameter]) -> None:
+    movable = [parameter for parameter in parameters if parameter.requires_grad]
     for name, term in terms.items():
         gradients: Sequence[Tensor | None] = ()
         if term.requires_grad:
-            gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+            gradients = torch.autograd.grad(term, movable, retain_graph=True, allow_unused=True)
         if not any(_alive(gradient) for gradient in gradients):
             raise TrainingError(
                 f"term {name!r}",
                 "moves no weight: its gradient is missing or zero",
-                "look for a detached tensor or a weight of zero in the method",
+                "look for a detached tensor or a weight of zero in the method"
+                if len(movable) == len(parameters)
+                else "it teaches only what is frozen: leave its method out, or --regime joint",
             )
 
 

@@ -49,6 +49,7 @@ class ProgressiveSelfDistillation(Objective):
         alpha: weight of the prediction in the last epoch.
     """
 
+    reads = frozenset({"index"})
     plain: ClassVar[dict[str, float]] = {"alpha": 0.0}
     memory: Tensor
 

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from exitkit import names
+from exitkit.data.extras import Extras
 from exitkit.data.loader import Loader
 from exitkit.data.split import DataSets
 from exitkit.errors import DataError
@@ -18,7 +20,7 @@ from exitkit.objectives import build as objectives
 from exitkit.objectives.step import Step
 from exitkit.records import Batch
 from exitkit.runs import NetworkCard
-from exitkit.train import checkpoint
+from exitkit.train import checkpoint, regime, weights
 from exitkit.train.optim import Optimisers, Schedule
 from exitkit.train.settings import Resolved
 from exitkit.train.trainer import Plan, Trainer
@@ -32,7 +34,8 @@ class Parts:
         step: network and objective, on the device.
         loader: the training batches.
         card: what was built.
-        warnings: that leaving early costs more than it saves, where it does.
+        warnings: where the weights came from, and that leaving early costs more than it saves,
+            where it does.
     """
 
     step: Step
@@ -46,13 +49,16 @@ class Parts:
         return batches if len(batches) == 2 else batches * 2
 
 
-def assemble(config: Resolved, data: DataSets, device: torch.device) -> Parts:
-    """Build network, objective and loader; the seed decides every weight.
+def assemble(
+    config: Resolved, data: DataSets, device: torch.device, resumed: bool = False
+) -> Parts:
+    """Build network, objective and loader; the seed decides every fresh weight.
 
     Args:
         config: settings.
         data: what `config` names.
         device: where training happens.
+        resumed: whether a checkpoint will bring all weights, so that no others are looked for.
     """
     checkpoint.seed_generators(config.seed)
     classes, size = len(data.classes), data.image.height
@@ -67,14 +73,21 @@ def assemble(config: Resolved, data: DataSets, device: torch.device) -> Parts:
     network = another(1, tuple(range(1, deepest + 1)) if exits is None else exits)
     assert isinstance(network, ExitNet)
     counted = costs.count(network, size)
+    told = None
+    if config.weights != weights.FRESH and not resumed:
+        whole = config.regime == "frozen"
+        told = weights.load_weights(network, Path(config.weights), data.classes, whole)
     plan = blueprint(network, classes, len(data.train), size, another)
-    step = Step(network, objectives.build(config.method, plan))
+    objective = objectives.build(config.method, plan)
+    if config.regime == "frozen":
+        network.freeze()
+    step = Step(network, objective, config.source, _class_weights(config, data))
     step.to(device).to(memory_format=torch.channels_last)
     return Parts(
         step,
         _loader(config, data, step.objective.views, device),
         _card(config, data, network, counted),
-        tuple(filter(None, [costs.warning(counted)])),
+        tuple(filter(None, [told, costs.warning(counted)])),
     )
 
 
@@ -84,13 +97,32 @@ def trainer(config: Resolved, parts: Parts, data: DataSets, device: torch.device
     schedule = Schedule(config.schedule, config.warmup, milestones, config.gamma)
     groups = parts.step.objective.param_groups()
     optimisers = Optimisers(parts.step.network, groups, config, schedule)
-    return Trainer(
-        parts.step, optimisers, Plan(config.epochs, device, config.precision, data.image)
+    plan = Plan(
+        config.epochs,
+        device,
+        config.precision,
+        data.image,
+        regime.alone(config.regime, config.backbone_share, config.epochs),
+        config.ema,
     )
+    return Trainer(parts.step, optimisers, plan)
+
+
+def _class_weights(config: Resolved, data: DataSets) -> Tensor | None:
+    """Return a factor per class: N / (C n_c), which is 1 in the mean over the images."""
+    if config.class_weights == "none":
+        return None
+    counts = torch.bincount(data.train.labels.cpu(), minlength=len(data.classes)).float()
+    return counts.sum() / (len(counts) * counts.clamp(min=1))
 
 
 def _loader(config: Resolved, data: DataSets, views: int, device: torch.device) -> Loader:
-    loader = Loader(data.train, data, config.batch_size, config.seed, device, views, config.augment)
+    extras = Extras(
+        config.autoaugment, config.cutout, config.cutout_holes, config.mixup, config.cutmix
+    )
+    loader = Loader(
+        data.train, data, config.batch_size, config.seed, device, views, config.augment, extras
+    )
     if loader.steps == 0:
         raise DataError(
             f"training images of {data.name}", f"{len(data.train)}", "training needs at least 2"

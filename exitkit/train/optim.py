@@ -54,7 +54,8 @@ class Optimisers:
     """Step the network's parameters and every group of the objective.
 
     Args:
-        network: its parameters are one SGD group with the run's own options.
+        network: those of its parameters that can learn are one SGD group with the run's own
+            options.
         groups: the objective's parameters; each names its optimiser, and the options in which
             it differs from the run's (Adam's learning rate is 1e-3 where it names none).
         config: the run's options.
@@ -72,7 +73,9 @@ class Optimisers:
         schedule: Schedule,
     ) -> None:
         self._schedule = schedule
-        own = ParamGroup(NETWORK, tuple(network.parameters()), "sgd", {})
+        self._clip = config.clip
+        learning = tuple(p for p in network.parameters() if p.requires_grad)
+        own = ParamGroup(NETWORK, learning, "sgd", {})
         kinds: dict[str, list[dict[str, Any]]] = {}  # Any: an optimiser's options
         for group in (own, *groups):
             kinds.setdefault(group.optimiser, []).append(_options(group, config))
@@ -93,8 +96,12 @@ class Optimisers:
             optimiser.zero_grad(set_to_none=True)
 
     def step(self) -> None:
-        """Move every parameter that has a gradient."""
+        """Move every parameter that has a gradient; the setting `clip` shortens it first."""
         for optimiser in self.all.values():
+            if self._clip:
+                for group in optimiser.param_groups:
+                    # One by one: a student's large gradient must not shorten the network's.
+                    torch.nn.utils.clip_grad_norm_(group["params"], self._clip)
             optimiser.step()
 
     def state_dict(self) -> dict[str, Any]:

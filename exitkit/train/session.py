@@ -12,7 +12,7 @@ killed at any moment leaves a run that ends the same:
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,15 @@ from exitkit.policy import metrics
 from exitkit.records import Clock
 from exitkit.runs import RUNS, NetworkCard, Run
 from exitkit.scores import Scores
-from exitkit.train import assemble, checkpoint, evaluate, opening, origin
+from exitkit.train import (
+    assemble,
+    checkpoint,
+    combinations,
+    evaluate,
+    opening,
+    origin,
+    weights,
+)
 from exitkit.train.assemble import Parts
 from exitkit.train.precision import choose_device, choose_precision
 from exitkit.train.settings import Resolved, resolve, take
@@ -167,6 +175,8 @@ def prepare(
         TrainingError: preflight found a term without gradient or an exit that nothing teaches.
     """
     objectives.parse(config.method)
+    combinations.refuse(config)
+    config = replace(config, weights=weights.locate(config.weights, root))
     runs.create(name, config.method, config.arch, root)  # a name that is taken is refused early
     device = choose_device(config.device)
     sets = data.load(config, download=download, cache=cache)
@@ -175,7 +185,7 @@ def prepare(
     parts = assemble.assemble(resolved, sets, device)
     batches = parts.first_batches()
     clock = Clock(0, resolved.epochs, 0, parts.loader.steps)
-    preflight.check(parts.step.network, parts.step.objective, batches, clock)
+    preflight.check(parts.step, batches, clock)
     precision, why = choose_precision(config.precision, parts.step, batches, device)
     resolved = resolved.with_precision(precision)
     session = Session(
@@ -209,16 +219,17 @@ def resume(
     """
     files = runs.find_unfinished(name, root)
     if any(journal.read(files.journal, "finish")):
+        left = runs.unfinished(root) if name is None else []
         raise CheckpointError(
             f"resuming run {files.name}",
             "it has finished all of its epochs",
-            "train a new run, or go on with exitkit export",
+            runs.how_to_resume(left) if left else "train a new run, or go on with exitkit export",
         )
     config = take(checkpoint.read_config(files))
     device = choose_device(config.device)
     sets = data.load(config, download=download, cache=cache)
     torch.set_num_threads(config.threads)
-    parts = assemble.assemble(config, sets, device)
+    parts = assemble.assemble(config, sets, device, resumed=files.checkpoint.exists())
     notes = [
         f"resuming run {files.name}",
         *opening.describe(config, sets, device),

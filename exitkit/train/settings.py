@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -27,6 +28,11 @@ class Resolved(TrainConfig):
     tune_share: float = field(kw_only=True)
     warmup: float = field(kw_only=True)
     threads: int = field(kw_only=True)
+
+    @property
+    def source(self) -> Literal["labels", "last"]:
+        """Where the plain labels come from."""
+        return "last" if self.learn_from == "last" else "labels"
 
     def with_precision(self, precision: str) -> "Resolved":
         """Return the same settings with the precision that was measured."""

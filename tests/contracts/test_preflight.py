@@ -18,7 +18,7 @@ TERMS = [(text, term) for text in trial.METHODS for term in objectives.OBJECTIVE
 
 def check(subject: trial.Trial) -> None:
     batches = [batch for batch, _ in trial.steps(subject.objective.views)[:2]]
-    preflight.check(subject.network, subject.objective, batches, tiny.CLOCK)
+    preflight.check(subject.step, batches, tiny.CLOCK)
 
 
 @pytest.mark.parametrize("text", trial.EVERY)

@@ -11,6 +11,7 @@ from torch import Tensor
 from exitkit.errors import TrainingError
 from exitkit.objectives import preflight
 from exitkit.objectives.base import Objective
+from exitkit.objectives.step import Step
 from exitkit.objectives.supervised import DeepSupervision
 from exitkit.records import Batch, Clock, Labels, Outputs
 from objectives import tiny
@@ -49,7 +50,7 @@ def test_a_trial_draws_nothing_and_needs_a_few_images_only() -> None:
     objective, network = Restless(tiny.blueprint((1, 2, 3))), tiny.build()
     states = np.random.get_state()[1].tolist(), torch.get_rng_state()
     batches = [tiny.batch(0, 20), tiny.batch(1, 12)]
-    preflight.check(network, objective, batches, tiny.CLOCK)
+    preflight.check(Step(network, objective), batches, tiny.CLOCK)
     assert np.random.get_state()[1].tolist() == states[0]
     assert torch.equal(torch.get_rng_state(), states[1])
     assert Restless.seen == preflight.IMAGES
@@ -67,5 +68,5 @@ def test_a_term_whose_gradient_is_zero_is_refused_in_the_second_batch_too() -> N
     clock = replace(tiny.CLOCK, steps=1)
     batches = [tiny.batch(0), tiny.batch(1, start=6)]
     with pytest.raises(TrainingError, match="'late': moves no weight") as caught:
-        preflight.check(tiny.build(exits=(3,)), Late(tiny.blueprint((3,))), batches, clock)
+        preflight.check(Step(tiny.build(exits=(3,)), Late(tiny.blueprint((3,)))), batches, clock)
     assert caught.value.exit_code == 1
