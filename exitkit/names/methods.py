@@ -98,6 +98,19 @@ METHODS: dict[str, Method] = {
             "scaled": False,
         },
     ),
+    "loth": Method(
+        "all exits' features fuse into a virtual teacher; it and the exits teach each other",
+        "LOTH, Live on the Hump, ACM MM 2024",
+        "all",
+        {
+            "base": 1.15,
+            "temperature": 3.0,
+            "teacher": 1.0,
+            "distillation": 1.0,
+            "fusion": "adaptive",
+        },
+        heads="bottle",
+    ),
     "drg": Method(
         "a classifier in the middle teaches the deepest exit",
         "LightSKD, arXiv 2305.09183",

@@ -17,6 +17,7 @@ from exitkit.objectives.dsr import SortedLogits
 from exitkit.objectives.eed import BalancedExitEnsemble, ExitEnsemble
 from exitkit.objectives.ffsd import FeatureFusion
 from exitkit.objectives.kdcl import CollaborativeLearning
+from exitkit.objectives.loth import VirtualTeacher
 from exitkit.objectives.ls import LabelSmoothing
 from exitkit.objectives.mate import AttentionEnsembles
 from exitkit.objectives.okddip import DiversePeers
@@ -38,6 +39,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "pskd": ProgressiveSelfDistillation,
     "dmfl": MutualFeatures,
     "mate": AttentionEnsembles,
+    "loth": VirtualTeacher,
     "drg": ReverseGuidance,
     "dsr": SortedLogits,
     "ffsd": FeatureFusion,

@@ -22,6 +22,7 @@ SUMS = (
     "pskd+byot(last=1.9)",
     "pskd+byot(last=1.9)+dmfl",
     "drg+dsr",
+    "pskd+loth",
     "mate+dsr",
     "pskd+deep",
     "ffsd+deep",
