@@ -43,6 +43,13 @@ METHODS: dict[str, Method] = {
         "all",
         {"alpha": 0.1, "temperature": 3.0, "hint": 1e-6, "last": 0.9},
     ),
+    "ecsd": Method(
+        "the deepest exit teaches the others: logits, and features through trained adapters",
+        "Zhang et al. 2022, Self-Distillation (TPAMI)",
+        "all",
+        {"alpha": 0.3, "temperature": 3.0, "feature": 0.03, "skip": "shallowest"},
+        heads="ecsd",
+    ),
     "eed": Method(
         "the mean of all exits teaches every exit: logits and features",
         "Lee & Lee 2021, EED, arXiv 2104.00299",

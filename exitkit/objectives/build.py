@@ -14,6 +14,7 @@ from exitkit.objectives.dmfl import MutualFeatures
 from exitkit.objectives.dml import MutualLearning
 from exitkit.objectives.drg import ReverseGuidance
 from exitkit.objectives.dsr import SortedLogits
+from exitkit.objectives.ecsd import AdaptedTeacher
 from exitkit.objectives.eed import BalancedExitEnsemble, ExitEnsemble
 from exitkit.objectives.ffsd import FeatureFusion
 from exitkit.objectives.kdcl import CollaborativeLearning
@@ -34,6 +35,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "ls": LabelSmoothing,
     "phuong": AnnealedDistillation,
     "byot": BeYourOwnTeacher,
+    "ecsd": AdaptedTeacher,
     "eed": ExitEnsemble,
     "beed": BalancedExitEnsemble,
     "pskd": ProgressiveSelfDistillation,

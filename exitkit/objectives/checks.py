@@ -70,3 +70,14 @@ def equal_features(method: str, blueprint: Blueprint) -> None:
             f"compares the exits' features, whose shapes are {blueprint.features}",
             "use heads that end in one shape (--heads light or bottle)",
         )
+
+
+def shared_stage(method: str, stage: int, blueprint: Blueprint) -> None:
+    """Refuse a last shared stage that leaves the branches none of their own."""
+    deepest = len(blueprint.hidden)
+    if not 1 <= stage < deepest:
+        raise ConfigError(
+            f"{method}(stage={stage})",
+            f"the network has {deepest} stages and its branches need one of their own",
+            f"give 1 to {deepest - 1}",
+        )

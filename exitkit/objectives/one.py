@@ -37,8 +37,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from exitkit.errors import ConfigError
-from exitkit.objectives import checks
+from exitkit.objectives import checks, twins
 from exitkit.objectives.base import Flow, Objective
 from exitkit.objectives.functional import cross_entropy, mix, pairwise_kl
 from exitkit.objectives.schedules import ramp as ramp_weight
@@ -102,18 +101,10 @@ class NativeEnsemble(Objective):
         checks.above_zero("temperature", temperature)
         checks.share("ramp", ramp)
         checks.not_negative(peers=peers, ensemble=ensemble, distillation=distillation)
-        deepest = len(blueprint.hidden)
-        if not 1 <= stage < deepest:
-            raise ConfigError(
-                f"one(stage={stage})",
-                f"the network has {deepest} stages and its branches need one of their own",
-                f"give 1 to {deepest - 1}",
-            )
+        checks.shared_stage("one", stage, blueprint)
         self.stage, self.temperature, self.ramp = stage, temperature, ramp
         self.peers, self.ensemble, self.distillation = peers, ensemble, distillation
-        self.branches = nn.ModuleList(
-            blueprint.build(stage + 1, (deepest,)) for _ in range(branches - 1)
-        )
+        self.branches = twins.make(blueprint, branches - 1, stage + 1)
         self.gate = Gate(blueprint.hidden[stage - 1][0], branches)
 
     def terms(self, out: Outputs, labels: Labels, batch: Batch, clock: Clock) -> dict[str, Tensor]:
@@ -138,8 +129,5 @@ class NativeEnsemble(Objective):
 
     def param_groups(self) -> list[ParamGroup]:
         """Step the other branches and the gate as the network is stepped."""
-        groups = [
-            ParamGroup(f"branch{number}", tuple(branch.parameters()), "sgd", {})
-            for number, branch in enumerate(self.branches, start=2)
-        ]
-        return [*groups, ParamGroup("gate", tuple(self.gate.parameters()), "sgd", {})]
+        gate = ParamGroup("gate", tuple(self.gate.parameters()), "sgd", {})
+        return [*twins.groups(self.branches, "branch", first=2), gate]

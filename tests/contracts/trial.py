@@ -31,6 +31,8 @@ SUMS = (
     "one+pskd+dsr",
     "byot+dlb+pskd+dsr",
     "mate+one",
+    "ls+dml",
+    "okddip+kdcl",
     "ls+byot",
     "ls+pskd",
 )

@@ -1,9 +1,10 @@
 """Outputs of a network that never was: written down, so that a loss can be worked out by hand."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from exitkit.objectives.base import Objective
 from exitkit.objectives.step import labels_loss, plain_labels
@@ -43,6 +44,28 @@ def blueprint(count: int, classes: int, width: int = 1, samples: int = 4) -> Blu
         shapes,
         _no_network,
     )
+
+
+class Says(nn.Module):
+    """A network or branch with a fixed answer: the logits [B, C] of its deepest exit."""
+
+    def __init__(self, logits: Rows, embedding: Rows | None = None) -> None:
+        super().__init__()
+        self.answer = exits([logits], None if embedding is None else [embedding])
+
+    def forward(self, given: Tensor) -> Exits:
+        return self.answer
+
+
+def peers(plan: Blueprint, *twins: nn.Module) -> Blueprint:
+    """The blueprint of a network whose others, in order, are these."""
+    made = iter(twins)
+
+    def build(first: int, exits: Sequence[int]) -> nn.Module:
+        assert tuple(exits) == (len(plan.hidden),)
+        return next(made)
+
+    return replace(plan, build=build)
 
 
 def _no_network(first: int, exits: Sequence[int]) -> torch.nn.Module:
