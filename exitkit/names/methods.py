@@ -42,6 +42,7 @@ METHODS: dict[str, Method] = {
         "Zhang et al. 2019, Be Your Own Teacher",
         "all",
         {"alpha": 0.1, "temperature": 3.0, "hint": 1e-6, "last": 0.9},
+        heads="byot",
     ),
     "ecsd": Method(
         "the deepest exit teaches the others: logits, and features through trained adapters",

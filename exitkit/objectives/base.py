@@ -16,6 +16,7 @@ from exitkit.records import Batch, Blueprint, Clock, Labels, Outputs, ParamGroup
 
 Teaches = Literal["all", "deepest"]
 Reads = Literal["labels", "index"]
+Which = Literal["all", "shallow", "middle", "shallower", "deepest", "none"]
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,13 @@ class Flow:
 
     Attributes:
         exits: which exits of the network it reaches through their logits, feature or embedding,
-            of the main pass or of an extra pass.
+            of the main pass or of an extra pass. "shallow" are all but the deepest; "middle" are
+            those without the shallowest, "shallower" those without the deepest of them.
         modules: names of the objective's own submodules that it reaches; no other is reached.
         hidden: which outputs of the network's stages it reaches past the exits.
     """
 
-    exits: Literal["all", "shallow", "deepest", "none"]
+    exits: Which
     modules: tuple[str, ...] = ()
     hidden: Literal["all", "shallow", "deepest", "one", "none"] = "none"
 

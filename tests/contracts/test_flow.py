@@ -15,6 +15,8 @@ from exitkit.records import Exit, Exits, Outputs
 POSITIONS = {
     "all": lambda count: set(range(count)),
     "shallow": lambda count: set(range(count - 1)),
+    "middle": lambda count: set(range(1, count - 1)),
+    "shallower": lambda count: set(range(count - 2)),
     "deepest": lambda count: {count - 1},
     "none": lambda count: set(),
 }
