@@ -10,7 +10,8 @@ from exitkit.models.backbone import Backbone
 from exitkit.models.dryrun import dry_run
 from exitkit.models.exitnet import ExitNet
 from exitkit.models.heads import HEADS, head
-from exitkit.models.mobilenet import mobilenetv2
+from exitkit.models.mobilenetv1 import mobilenetv1
+from exitkit.models.mobilenetv2 import mobilenetv2
 from exitkit.models.resnet import resnet18
 from exitkit.models.vgg import vgg16_bn, vgg19_bn
 from exitkit.records import Blueprint
@@ -20,6 +21,7 @@ NETWORKS: dict[str, Callable[[float, str], Backbone]] = {
     "resnet18": resnet18,
     "vgg16_bn": vgg16_bn,
     "vgg19_bn": vgg19_bn,
+    "mobilenetv1": mobilenetv1,
     "mobilenetv2": mobilenetv2,
 }
 SMALLEST = 32

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+STEMS = ("cifar", "imagenet")
+
 
 @dataclass(frozen=True)
 class Network:
@@ -22,12 +24,11 @@ NETWORKS: dict[str, Network] = {
     "resnet18": Network("ResNet-18 with the CIFAR stem (3x3, no pooling)", 4),
     "vgg16_bn": Network("VGG-16 with batch normalisation, for small images", 4),
     "vgg19_bn": Network("VGG-19 with batch normalisation, for small images", 4),
-    "mobilenetv2": Network("MobileNetV2 with the CIFAR stem (stride 1)", 4),
+    "mobilenetv1": Network("MobileNetV1: depthwise-separable convolutions", 4, STEMS),
+    "mobilenetv2": Network("MobileNetV2: inverted bottlenecks", 4, STEMS),
 }
 
 HEADS: dict[str, str] = {
     "light": "depthwise-separable downsampling to the deepest map's shape; cheap (default)",
     "bottle": "the papers' bottleneck chain; depthwise on mobile networks; dear",
 }
-
-STEMS = ("cifar", "imagenet")

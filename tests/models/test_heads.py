@@ -29,7 +29,7 @@ def test_downsampling_reaches_the_deepest_shape(side, target, halvings, pools):
 
 
 def test_type_a_and_type_b_blocks_have_the_parameters_of_the_paper():
-    from exitkit.models.mobilenet import mobilenetv2
+    from exitkit.models.mobilenetv2 import mobilenetv2
     from exitkit.models.resnet import resnet18
 
     def parameters(body: nn.Module) -> int:

@@ -1,7 +1,8 @@
-"""MobileNetV2 with the CIFAR stem: strides that leave 4x4 pixels of 32x32.
+"""MobileNetV2: blocks that widen, filter each channel and narrow again.
 
-Source: Sandler et al. 2018, MobileNetV2, with ReLU instead of ReLU6 and the cuts, strides and last
-layers of the LOTH networks (ACM MM 2024).
+Source: Sandler et al. 2018, MobileNetV2, with ReLU instead of ReLU6 and the cuts and last layers of
+the LOTH networks (ACM MM 2024). The CIFAR stem and the whole first stage keep the resolution, so
+that 4x4 pixels of 32x32 are left.
 """
 
 from functools import partial
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 from exitkit.models.backbone import Backbone, scaled
 from exitkit.models.blocks import conv_bn, depthwise
 
-# (expansion, channels, blocks, stride of the first block) of each stage's groups
+# (expansion, channels, blocks, stride of the first block) of each stage's groups; 0 stands for the
+# stride that the stem decides
 GROUPS = (
-    ((1, 16, 1, 1), (6, 24, 2, 1)),
+    ((1, 16, 1, 1), (6, 24, 2, 0)),
     ((6, 32, 3, 2),),
     ((6, 64, 4, 2), (6, 96, 3, 1)),
     ((6, 160, 3, 2), (6, 320, 1, 1)),
@@ -39,12 +41,12 @@ class InvertedResidual(nn.Module):
         return hidden + output if self.residual else output
 
 
-def _stage(number: int, inputs: int, width: float) -> nn.Module:
-    layers: list[nn.Module] = conv_bn(3, inputs, 3) if number == 1 else []
-    for expansion, channels, blocks, stride in GROUPS[number - 1]:
+def _stage(number: int, inputs: int, width: float, early: int) -> nn.Module:
+    layers: list[nn.Module] = conv_bn(3, inputs, 3, early) if number == 1 else []
+    for expansion, channels, blocks, first in GROUPS[number - 1]:
         outputs = scaled(channels, width)
-        for block in range(blocks):
-            layers.append(InvertedResidual(inputs, outputs, expansion, stride if block == 0 else 1))
+        for stride in (first or early, *[1] * (blocks - 1)):
+            layers.append(InvertedResidual(inputs, outputs, expansion, stride))
             inputs = outputs
     if number == len(GROUPS):
         layers += [nn.ReLU(), *conv_bn(inputs, scaled(LAST, width))]
@@ -52,13 +54,14 @@ def _stage(number: int, inputs: int, width: float) -> nn.Module:
 
 
 def mobilenetv2(width: float, stem: str = "cifar") -> Backbone:
-    """Describe MobileNetV2: four stages, taps at 32, 16, 8 and 4 pixels of 32."""
+    """Describe MobileNetV2: four stages, taps at 32, 16, 8, 4 pixels of 32 (of 224: 56 to 7)."""
+    early = 2 if stem == "imagenet" else 1
     taps = tuple(scaled(groups[-1][1], width) for groups in GROUPS[:-1])
     inputs = (scaled(STEM, width), *taps)
     return Backbone(
-        stages=tuple(partial(_stage, n, i, width) for n, i in enumerate(inputs, start=1)),
+        stages=tuple(partial(_stage, n, i, width, early) for n, i in enumerate(inputs, start=1)),
         channels=(*taps, scaled(LAST, width)),
-        strides=(1, 2, 4, 8),
+        strides=tuple(early**2 * stride for stride in (1, 2, 4, 8)),
         bottle=tuple(scaled(c, width) for c in (256, 512, LAST)),
         depthwise=True,
     )
