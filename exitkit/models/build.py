@@ -13,6 +13,8 @@ from exitkit.models.heads import HEADS, head
 from exitkit.models.mobilenetv1 import mobilenetv1
 from exitkit.models.mobilenetv2 import mobilenetv2
 from exitkit.models.resnet import resnet18
+from exitkit.models.shufflenetv1 import shufflenetv1
+from exitkit.models.shufflenetv2 import shufflenetv2
 from exitkit.models.vgg import vgg16_bn, vgg19_bn
 from exitkit.records import Blueprint
 from exitkit.runs import NetworkCard
@@ -23,6 +25,8 @@ NETWORKS: dict[str, Callable[[float, str], Backbone]] = {
     "vgg19_bn": vgg19_bn,
     "mobilenetv1": mobilenetv1,
     "mobilenetv2": mobilenetv2,
+    "shufflenetv1": shufflenetv1,
+    "shufflenetv2": shufflenetv2,
 }
 SMALLEST = 32
 

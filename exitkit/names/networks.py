@@ -26,6 +26,8 @@ NETWORKS: dict[str, Network] = {
     "vgg19_bn": Network("VGG-19 with batch normalisation, for small images", 4),
     "mobilenetv1": Network("MobileNetV1: depthwise-separable convolutions", 4, STEMS),
     "mobilenetv2": Network("MobileNetV2: inverted bottlenecks", 4, STEMS),
+    "shufflenetv1": Network("ShuffleNetV1: three groups, shuffled", 4, STEMS),
+    "shufflenetv2": Network("ShuffleNetV2: halves of the channels, shuffled", 4, STEMS),
 }
 
 HEADS: dict[str, str] = {
