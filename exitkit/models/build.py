@@ -7,6 +7,7 @@ from torch import nn
 from exitkit import names
 from exitkit.errors import ConfigError, unknown
 from exitkit.models.backbone import Backbone
+from exitkit.models.densenet import densenet40_12, densenet121
 from exitkit.models.dryrun import dry_run
 from exitkit.models.exitnet import ExitNet
 from exitkit.models.heads import HEADS, head
@@ -27,6 +28,8 @@ NETWORKS: dict[str, Callable[[float, str], Backbone]] = {
     "mobilenetv2": mobilenetv2,
     "shufflenetv1": shufflenetv1,
     "shufflenetv2": shufflenetv2,
+    "densenet121": densenet121,
+    "densenet40_12": densenet40_12,
 }
 SMALLEST = 32
 
