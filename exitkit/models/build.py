@@ -10,6 +10,7 @@ from exitkit.models.backbone import Backbone
 from exitkit.models.densenet import densenet40_12, densenet121
 from exitkit.models.dryrun import dry_run
 from exitkit.models.exitnet import ExitNet
+from exitkit.models.googlenet import googlenet
 from exitkit.models.heads import HEADS, head
 from exitkit.models.mobilenetv1 import mobilenetv1
 from exitkit.models.mobilenetv2 import mobilenetv2
@@ -28,6 +29,7 @@ NETWORKS: dict[str, Callable[[float, str], Backbone]] = {
     "mobilenetv2": mobilenetv2,
     "shufflenetv1": shufflenetv1,
     "shufflenetv2": shufflenetv2,
+    "googlenet": googlenet,
     "densenet121": densenet121,
     "densenet40_12": densenet40_12,
 }

@@ -28,6 +28,7 @@ NETWORKS: dict[str, Network] = {
     "mobilenetv2": Network("MobileNetV2: inverted bottlenecks", 4, STEMS),
     "shufflenetv1": Network("ShuffleNetV1: three groups, shuffled", 4, STEMS),
     "shufflenetv2": Network("ShuffleNetV2: halves of the channels, shuffled", 4, STEMS),
+    "googlenet": Network("GoogLeNet: inception blocks", 3, STEMS),
     "densenet121": Network("DenseNet-121: growth 32, blocks of 6, 12, 24, 16 layers", 4, STEMS),
     "densenet40_12": Network("DenseNet-40 for small images: growth 12, blocks of 12 layers", 3),
 }
