@@ -15,7 +15,6 @@ import json
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import exitkit
 from exitkit.atomic import write_text
 from exitkit.errors import ConfigError, DataError
 from exitkit.report import tables
+from exitkit.report.benchmarks import SEEDS, TABLES, Table
 from exitkit.report.tables import Column, Value
 
 Found = Mapping[str, Any]  # Any: a row as JSON holds it
@@ -30,105 +30,6 @@ ROOT = Path(exitkit.__file__).resolve().parents[1]
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 CONDITIONS = ("benchmark", "commit", "seed", "machine", "time_s", "schema", "not_measured")
 EMPTY = "No measurements are tracked yet."
-
-
-@dataclass(frozen=True)
-class Table:
-    """How the rows of one benchmark are shown.
-
-    Attributes:
-        title: heading.
-        text: what was asked, and how.
-        columns: what stands in the table; a value that is no column stays in the row.
-        averaged: columns whose values are means over the seeds of otherwise equal rows.
-    """
-
-    title: str
-    text: str
-    columns: tuple[Column, ...]
-    averaged: tuple[str, ...] = ()
-
-
-TABLES = {
-    "line": Table(
-        "The whole line",
-        "`exitkit demo`: trained, exported, served on loopback; every test image sent over HTTP, "
-        "one at a time. Accuracy and milliseconds are measured at the client, multiply-adds are "
-        "computed, heads on the way counted.",
-        (
-            Column("method", "method"),
-            Column("arch", "network"),
-            Column("width", "width", "g"),
-            Column("data", "data"),
-            Column("policy", "policy"),
-            Column("accuracy", "accuracy", ".2%"),
-            Column("exit2", "exit 2 alone", ".2%"),
-            Column("exit4", "exit 4 alone", ".2%"),
-            Column("mmacs", "mean MACs, M", ",.2f"),
-            Column("p50_ms", "p50 ms", ".2f"),
-            Column("p95_ms", "p95 ms", ".2f"),
-            Column("left2", "left at exit 2", ".1%"),
-            Column("left4", "left at exit 4", ".1%"),
-        ),
-        ("accuracy", "exit2", "exit4", "mmacs", "p50_ms", "p95_ms", "left2", "left4"),
-    ),
-    "engine": Table(
-        "The engine and its limit",
-        "Early exiting with resnet18 and four exits; the limit is every segment at just the "
-        "images that reach it. Measured: medians of interleaved rounds, ratios within rounds.",
-        (
-            Column("pool", "thread pool"),
-            Column("batch", "batch"),
-            Column("engine_ms", "engine, ms", ".2f"),
-            Column("limit_ms", "limit, ms", ".2f"),
-            Column("engine_over_limit", "engine / limit", ".3f"),
-            Column("all_segments_ms", "no exit, ms", ".2f"),
-            Column("plain_ms", "plain network, ms", ".2f"),
-            Column("engine_over_plain", "engine / plain", ".3f"),
-            Column("rounds", "rounds"),
-        ),
-    ),
-    "train_step": Table(
-        "What exits cost in training",
-        "One training step of the network with exits over one of the plain network, against the "
-        "ratio of their multiply-adds. Measured: medians of interleaved rounds.",
-        (
-            Column("arch", "network"),
-            Column("exits_ms", "with exits, ms", ".1f"),
-            Column("plain_ms", "plain, ms", ".1f"),
-            Column("time_ratio", "time ratio", ".3f"),
-            Column("mac_ratio", "MAC ratio", ".3f"),
-            Column("over_macs", "time / MACs", ".3f"),
-            Column("images_per_s", "images/s", ",.0f"),
-        ),
-    ),
-    "methods": Table(
-        "Every method learns",
-        "Each method on digits with the data set's own recipe, in fewer epochs, judged on the test "
-        "split at every exit that it teaches. Measured once; no comparison of methods.",
-        (
-            Column("method", "method"),
-            Column("arch", "network"),
-            Column("width", "width", "g"),
-            Column("epochs", "epochs"),
-            Column("exit1", "exit 1", ".2%"),
-            Column("exit2", "exit 2", ".2%"),
-            Column("exit3", "exit 3", ".2%"),
-            Column("exit4", "exit 4", ".2%"),
-            Column("seconds", "seconds to train", ".0f"),
-        ),
-    ),
-    "train_bf16": Table(
-        "bf16 against float32 in training",
-        "Steps of full-width resnet18. Measured: medians of interleaved rounds.",
-        (
-            Column("arch", "network"),
-            Column("float32_ms", "float32, ms", ".1f"),
-            Column("bf16_ms", "bf16, ms", ".1f"),
-            Column("gain", "gain", ".2f"),
-        ),
-    ),
-}
 
 
 def read(folder: Path) -> list[Found]:
@@ -227,15 +128,18 @@ def _means(table: Table, rows: Sequence[Found]) -> list[dict[str, Value]]:
 
 
 def _mean(table: Table, rows: Sequence[Found]) -> dict[str, Value]:
-    joined: dict[str, Value] = dict(rows[0])
+    joined: dict[str, Value] = {**rows[0], SEEDS: len(rows)}
     if len(rows) > 1:
-        for column in table.columns:
-            if column.key in table.averaged:
-                joined[column.key] = _spread(column, [float(row[column.key]) for row in rows])
+        for column in (c for c in table.columns if c.key in table.averaged):
+            values = [float(row[column.key]) for row in rows if row.get(column.key) is not None]
+            if values:
+                joined[column.key] = _spread(column, values)
     return joined
 
 
 def _spread(column: Column, values: Sequence[float]) -> str:
+    if len(values) == 1:
+        return format(values[0], column.form)
     mean, deviation = statistics.fmean(values), statistics.stdev(values)
     return f"{format(mean, column.form)} ± {format(deviation, column.form)}"
 

@@ -36,6 +36,29 @@ def test_seeds_are_joined_to_mean_and_deviation() -> None:
     assert "machine a processor, 2 cores, torch 2.15.0; commit `cccccccccc`" in text
 
 
+def cifar(method: str, seed: int, **shares: float | None) -> dict[str, Any]:
+    return {
+        "benchmark": "cifar100", "method": method, "seed": seed, "commit": "c" * 40,
+        "machine": MACHINE, "arch": "resnet18", "width": 0.25, "epochs": 12, "precision": "bf16",
+        "data": "data images", "selected": 10 + seed, "images_per_s": 1000, **shares,
+    }  # fmt: skip
+
+
+def test_averages_show_their_spread_and_the_number_of_seeds() -> None:
+    text = results.render(
+        [
+            cifar("deep", 0, exit1=0.3, exit4=0.5, ensemble=0.52),
+            cifar("ce", 0, exit4=0.51, ensemble=None),
+            cifar("deep", 1, exit1=0.4, exit4=0.5, ensemble=0.54),
+        ]
+    )
+    # 30 and 40: mean 35, deviation 5 sqrt(2). A value that only some rows have is still averaged.
+    assert (
+        "| deep | 35.00% ± 7.07% |  |  | 50.00% ± 0.00% | 53.00% ± 1.41% | 2 | 10.5 ± 0.7 |" in text
+    )
+    assert "| ce |  |  |  | 51.00% |  | 1 | 10.0 | 1,000 |" in text
+
+
 def test_every_benchmark_has_its_section_and_conditions() -> None:
     base = {"commit": "c" * 40, "seed": 0, "machine": MACHINE}
     text = results.render(
