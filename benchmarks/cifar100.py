@@ -72,19 +72,24 @@ def images(given: Path, root: Path) -> Path:
     return made
 
 
-def rows() -> list[dict[str, Any]]:
+def rows(path: Path = RESULTS) -> list[dict[str, Any]]:
     """Return the rows that are there."""
-    if not RESULTS.exists():
+    if not path.exists():
         return []
-    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def train(method: str, seed: int, data: Path, root: Path, threads: int | None) -> Run:
+def append(found: dict[str, Any], path: Path = RESULTS) -> None:
+    """Write one row, in one write: several processes may share the file."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(found) + "\n")
+    print(json.dumps(found), flush=True)
+
+
+def train(name: str, settings: dict[str, Any], root: Path) -> Run:
     """Train a run to its end, from its checkpoint where there is one."""
-    name = f"{re.sub(r'[^a-z0-9]+', '-', method).strip('-')}-{seed}"
     files = Run(root / name)
     if not files.folder.exists():
-        settings = RECIPE | {"method": method, "seed": seed, "data": str(data), "threads": threads}
         started = session.prepare(parse(settings, "the benchmark"), name=name, root=root)
     elif any(journal.read(files.journal, "finish")):
         return files
@@ -96,26 +101,36 @@ def train(method: str, seed: int, data: Path, root: Path, threads: int | None) -
     return files
 
 
-def row(method: str, seed: int, files: Run) -> dict[str, Any]:
-    """Open the test split and return what stands in the table."""
-    table = evaluate.evaluate(files, "test")
+def conditions(files: Run) -> dict[str, Any]:
+    """Return what a finished run was trained on, how, and where."""
     epochs = list(journal.read(files.journal, "epoch"))
     (start, *_), (finish, *_) = (list(journal.read(files.journal, e)) for e in ("start", "finish"))
-    shares = {f"exit{one['exit']}": round(one["top1"], 4) for one in metrics.per_exit(table)}
-    ensemble = metrics.top(table.logits.mean(axis=0), table.labels, 1)
+    told = start["settings"]
     return {
-        "benchmark": "cifar100",
-        "method": method,
-        **{k: v for k, v in RECIPE.items() if k in ("arch", "width", "epochs", "precision")},
+        **{k: told[k] for k in ("arch", "width", "epochs", "precision")},
         "data": start["notes"][0].partition(";")[0],
-        **shares,
-        "ensemble": round(ensemble, 4) if len(table.exits) > 1 else None,
         "selected": finish["selected"] + 1,
         "images_per_s": round(sum(e["images_per_s"] for e in epochs) / len(epochs)),
-        "seed": seed,
+        "seed": told["seed"],
         "commit": start["commit"],
         "machine": start["machine"],
     }
+
+
+def tested(files: Run) -> dict[str, float | None]:
+    """Open the test split; return the share of right answers of every exit and of their mean."""
+    table = evaluate.evaluate(files, "test")
+    shares = {f"exit{one['exit']}": round(one["top1"], 4) for one in metrics.per_exit(table)}
+    ensemble = metrics.top(table.logits.mean(axis=0), table.labels, 1)
+    return {**shares, "ensemble": round(ensemble, 4) if len(table.exits) > 1 else None}
+
+
+def row(method: str, seed: int, data: Path, root: Path, threads: int | None) -> dict[str, Any]:
+    """Train one method with one seed; return what stands in the table."""
+    name = f"{re.sub(r'[^a-z0-9]+', '-', method).strip('-')}-{seed}"
+    settings = RECIPE | {"method": method, "seed": seed, "data": str(data), "threads": threads}
+    files = train(name, settings, root)
+    return {"benchmark": "cifar100", "method": method, **tested(files), **conditions(files)}
 
 
 def main() -> None:
@@ -137,10 +152,7 @@ def main() -> None:
     for method, seed in [one for i, one in enumerate(wanted) if i % parts == part - 1]:
         if (method, seed) not in missing:
             continue
-        found = row(method, seed, train(method, seed, data, given.runs, given.threads))
-        with RESULTS.open("a", encoding="utf-8") as file:  # one write: parts may share the file
-            file.write(json.dumps(found) + "\n")
-        print(json.dumps(found), flush=True)
+        append(row(method, seed, data, given.runs, given.threads))
 
 
 if __name__ == "__main__":

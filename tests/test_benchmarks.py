@@ -1,0 +1,88 @@
+"""Benchmarks that train and resume do so, on a few images; what they measure is not asked here."""
+
+import importlib
+import json
+import random
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def tune_mate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    module = importlib.import_module("tune_mate")
+    monkeypatch.setattr(module, "TUNING", tmp_path / "mate_tuning.jsonl")
+    monkeypatch.setattr(module, "FINAL", tmp_path / "mate.jsonl")
+    return module
+
+
+def call(module: ModuleType, monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
+    monkeypatch.setattr("sys.argv", ["tune_mate.py", *words])
+    module.main()
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_trials_are_drawn_by_method_and_number_alone(tune_mate: ModuleType) -> None:
+    from exitkit.config import parse
+    from exitkit.objectives import build
+
+    random.seed(1)
+    first = [tune_mate.draw(name, trial) for name in tune_mate.OPTIONS for trial in range(8)]
+    random.seed(2)
+    assert first == [tune_mate.draw(n, trial) for n in tune_mate.OPTIONS for trial in range(8)]
+    assert tune_mate.draw("mate", 0) == {"method": "mate", "lr": 0.1, "weight_decay": 5e-4}
+    assert len({str(drawn) for drawn in first}) == len(first)
+    for drawn in first:
+        assert build.parse(parse(drawn, "a trial").method)
+
+
+def test_tuning_goes_on_and_opens_the_test_split_only_at_the_end(
+    tune_mate: ModuleType, tmp_path: Path, digit_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--data", str(digit_folder), "--runs", str(tmp_path / "runs"), "--trials", "2"]
+    options += ["--methods", "deep", "--epochs", "1", "--width", "0.0625", "--threads", "1"]
+    monkeypatch.setitem(tune_mate.cifar100.RECIPE, "batch_size", 16)
+    with pytest.raises(SystemExit, match=r"deep: no row for trials \[0, 1\]; run without --final"):
+        call(tune_mate, monkeypatch, *options, "--final")
+    call(tune_mate, monkeypatch, *options, "--part", "1/2")
+    assert [row["trial"] for row in rows(tune_mate.TUNING)] == [0]
+    call(tune_mate, monkeypatch, *options)
+    found = rows(tune_mate.TUNING)
+    assert [row["trial"] for row in found] == [0, 1]
+    assert found[0]["tune"] == pytest.approx(sum(found[0][f"tune{k}"] for k in (1, 2, 3, 4)) / 4)
+    assert not list((tmp_path / "runs").glob("*/scores-test.npz"))
+    call(tune_mate, monkeypatch, *options, "--final", "--seeds", "0")
+    call(tune_mate, monkeypatch, *options, "--final", "--seeds", "0")
+    (row,) = rows(tune_mate.FINAL)
+    better = max(found, key=lambda one: one["tune"])
+    assert (row["trial"], row["lr"]) == (better["trial"], better["lr"])
+    assert row["mean"] == pytest.approx(sum(row[f"exit{k}"] for k in (1, 2, 3, 4)) / 4, abs=1e-5)
+    opened = {path.resolve().parent.name for path in (tmp_path / "runs").glob("*/scores-test.npz")}
+    assert opened == {"final-deep-0"}
+    # A row of another draw is no trial of this list.
+    tune_mate.TUNING.write_text(tune_mate.TUNING.read_text().replace('"lr": 0.1', '"lr": 0.3'))
+    with pytest.raises(SystemExit, match="deep, trial 0: the row has other settings"):
+        tune_mate.best("deep", 2)
+
+
+def test_a_row_on_cifar100_has_what_its_table_shows(
+    tune_mate: ModuleType, tmp_path: Path, digit_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from exitkit.report.benchmarks import SEEDS, TABLES
+
+    cifar100 = tune_mate.cifar100
+    for name, value in (("batch_size", 16), ("width", 0.0625), ("epochs", 1), ("warmup", 0.0)):
+        monkeypatch.setitem(cifar100.RECIPE, name, value)
+    row = cifar100.row("ce", 3, digit_folder, tmp_path, 1)
+    columns = {column.key for column in TABLES["cifar100"].columns} - {SEEDS}
+    assert columns - set(row) == {"exit1", "exit2", "exit3"}  # ce teaches the deepest alone
+    assert (row["benchmark"], row["method"], row["seed"]) == ("cifar100", "ce", 3)
+    assert row["ensemble"] is None
