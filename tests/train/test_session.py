@@ -9,19 +9,9 @@ import torch
 
 import exitkit
 from exitkit import journal, runs, scores
-from exitkit.config import parse
 from exitkit.errors import CheckpointError, ConfigError, DataError, TrainingError
 from exitkit.train import checkpoint, evaluate, session
 from tests.train import tiny
-
-
-@pytest.fixture
-def prepare(digit_folder, tmp_path):
-    def prepared(name=None, **changes):
-        config = parse(tiny.settings(digit_folder, **changes), "the test")
-        return session.prepare(config, name=name, root=tmp_path / "runs")
-
-    return prepared
 
 
 def test_a_run_leaves_everything_that_others_read(prepare, tmp_path):

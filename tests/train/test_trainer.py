@@ -21,20 +21,6 @@ from tests.train import tiny
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def start(digit_folder):
-    """Return a function that assembles a trainer at its first epoch, its loader and data."""
-
-    def assembled(method="deep", **changes):
-        asked = parse(tiny.settings(digit_folder, method=method, **changes), "the test")
-        sets = data.load(asked)
-        config = resolve(asked, sets, CPU)
-        parts = assemble.assemble(config, sets, CPU)
-        return assemble.trainer(config, parts, sets, CPU), parts.loader, sets
-
-    return assembled
-
-
 def states(trainer: Trainer, loader, tune) -> list[dict]:
     """Train to the end; return the state after every epoch."""
     return [copy.deepcopy(trainer.state_dict()) for _ in trainer.run(loader, tune)]
