@@ -14,15 +14,36 @@ from exitkit.models.googlenet import googlenet
 from exitkit.models.heads import HEADS, head
 from exitkit.models.mobilenetv1 import mobilenetv1
 from exitkit.models.mobilenetv2 import mobilenetv2
-from exitkit.models.resnet import resnet18
+from exitkit.models.resnet import (
+    resnet18,
+    resnet20,
+    resnet32,
+    resnet34,
+    resnet50,
+    resnet56,
+    resnet101,
+    resnet152,
+    resnext50_32x4d,
+)
 from exitkit.models.shufflenetv1 import shufflenetv1
 from exitkit.models.shufflenetv2 import shufflenetv2
 from exitkit.models.vgg import vgg16_bn, vgg19_bn
+from exitkit.models.wide_resnet import wrn_16_2, wrn_40_2
 from exitkit.records import Blueprint
 from exitkit.runs import NetworkCard
 
 NETWORKS: dict[str, Callable[[float, str], Backbone]] = {
     "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "resnet101": resnet101,
+    "resnet152": resnet152,
+    "resnet20": resnet20,
+    "resnet32": resnet32,
+    "resnet56": resnet56,
+    "wrn_16_2": wrn_16_2,
+    "wrn_40_2": wrn_40_2,
+    "resnext50_32x4d": resnext50_32x4d,
     "vgg16_bn": vgg16_bn,
     "vgg19_bn": vgg19_bn,
     "mobilenetv1": mobilenetv1,

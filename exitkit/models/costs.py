@@ -61,6 +61,21 @@ class Costs:
         """Return the parameters needed to leave at each kept exit, earlier kept heads included."""
         return tuple(accumulate(self._between(exits, self.stage_parameters, self.head_parameters)))
 
+    @property
+    def alone(self) -> tuple[int, ...]:
+        """Multiply-adds of cutting the network at each exit, without any other head."""
+        return tuple(self.leaving((k,))[0] for k in self.exits)
+
+    @property
+    def parameters_alone(self) -> tuple[int, ...]:
+        """Parameters up to each exit's stage and of its own head: how papers count exits."""
+        return tuple(self.parameters((k,))[0] for k in self.exits)
+
+    @property
+    def plain_parameters(self) -> int:
+        """Parameters of the same network without early exits."""
+        return self.parameters_alone[-1]
+
     def _between(
         self, exits: Sequence[int], stages: Sequence[int], heads: Mapping[int, int]
     ) -> tuple[int, ...]:
@@ -84,12 +99,12 @@ def count(network: ExitNet, image_size: int) -> Costs:
     macs: dict[nn.Module, int] = {}
 
     def layer(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        macs[module] = macs.get(module, 0) + _multiply_adds(module, output)
+        macs[module] = macs.get(module, 0) + _multiply_adds(module, inputs[0], output)
 
     hooks = [
         module.register_forward_hook(layer)
         for module in network.modules()
-        if isinstance(module, nn.Conv2d | nn.Linear)
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
     ]
     try:
         dry_run(network, image_size)
@@ -110,8 +125,12 @@ def count(network: ExitNet, image_size: int) -> Costs:
     )
 
 
-def _multiply_adds(module: nn.Module, output: Tensor) -> int:
+def _multiply_adds(module: nn.Module, input: Tensor, output: Tensor) -> int:
     """Every output number is a dot product over the layer's weights that reach it."""
+    if isinstance(module, nn.ConvTranspose2d):
+        # The other way round: every input number goes through all weights that leave it.
+        reach = module.out_channels // module.groups * math.prod(module.kernel_size)
+        return input.numel() * reach
     if isinstance(module, nn.Conv2d):
         reach = module.in_channels // module.groups * math.prod(module.kernel_size)
     else:

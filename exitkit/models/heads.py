@@ -4,13 +4,14 @@
 unchanged, and pays for the one 1x1 convolution to the deepest channels where the map is smallest.
 There is no ReLU between the halvings: with so few channels each ReLU loses what the exit needs
 (digits, width 0.25, 4 to 8 epochs, both networks, 2 seeds: exit 1 gains 3 to 11 points by this).
-`bottle` is the papers' chain of bottlenecks (LOTH, ACM MM 2024), which widens early and is dear.
+The other kinds are the papers' and stand in `paper_heads`.
 """
 
 from collections.abc import Callable
 
 from torch import nn
 
+from exitkit.models import paper_heads
 from exitkit.models.backbone import Backbone
 from exitkit.models.blocks import conv_bn, depthwise
 from exitkit.models.exitnet import Head
@@ -40,18 +41,14 @@ def downsampling(inputs: int, side: int, outputs: int, target: int) -> nn.Module
     return nn.Sequential(*layers, *conv_bn(inputs, outputs))
 
 
-def bottle(backbone: Backbone, k: int, image_size: int) -> nn.Module:
-    """Make the papers' body of exit `k`: one bottleneck of stride 2 per remaining stage."""
-    widths = backbone.bottle[k - 1 :]
-    inputs = (backbone.channels[k - 1], *widths[:-1])
-    layers: list[nn.Module] = []
-    for i, o in zip(inputs, widths, strict=True):
-        groups = o if backbone.depthwise else 1
-        layers += [*conv_bn(i, o), *conv_bn(o, o, 3, stride=2, groups=groups), *conv_bn(o, o)]
-    return nn.Sequential(*layers)
-
-
-HEADS: dict[str, Body] = {"light": light, "bottle": bottle}
+HEADS: dict[str, Body] = {
+    "light": light,
+    "bottle": paper_heads.bottle,
+    "byot": paper_heads.byot,
+    "ecsd": paper_heads.ecsd,
+    "scan": paper_heads.scan,
+    "eed": paper_heads.eed,
+}
 
 
 def head(backbone: Backbone, kind: str, k: int, classes: int, image_size: int) -> Head:

@@ -21,7 +21,17 @@ class Network:
 
 
 NETWORKS: dict[str, Network] = {
-    "resnet18": Network("ResNet-18 with the CIFAR stem (3x3, no pooling)", 4),
+    "resnet18": Network("ResNet-18: four stages of two blocks", 4, STEMS),
+    "resnet34": Network("ResNet-34: 3, 4, 6, 3 blocks", 4, STEMS),
+    "resnet50": Network("ResNet-50: 3, 4, 6, 3 bottlenecks", 4, STEMS),
+    "resnet101": Network("ResNet-101: 3, 4, 23, 3 bottlenecks", 4, STEMS),
+    "resnet152": Network("ResNet-152: 3, 8, 36, 3 bottlenecks", 4, STEMS),
+    "resnet20": Network("ResNet-20 for small images: 16, 32, 64 channels", 3),
+    "resnet32": Network("ResNet-32 for small images: 16, 32, 64 channels", 3),
+    "resnet56": Network("ResNet-56 for small images: 16, 32, 64 channels", 3),
+    "wrn_16_2": Network("WRN-16-2 for small images: 32, 64, 128 channels", 3),
+    "wrn_40_2": Network("WRN-40-2 for small images: 32, 64, 128 channels", 3),
+    "resnext50_32x4d": Network("ResNeXt-50: bottlenecks of 32 groups", 4, STEMS),
     "vgg16_bn": Network("VGG-16 with batch normalisation, for small images", 4),
     "vgg19_bn": Network("VGG-19 with batch normalisation, for small images", 4),
     "mobilenetv1": Network("MobileNetV1: depthwise-separable convolutions", 4, STEMS),
@@ -35,5 +45,9 @@ NETWORKS: dict[str, Network] = {
 
 HEADS: dict[str, str] = {
     "light": "depthwise-separable downsampling to the deepest map's shape; cheap (default)",
-    "bottle": "the papers' bottleneck chain; depthwise on mobile networks; dear",
+    "bottle": "BEED's and LOTH's chain of bottlenecks; depthwise on mobile networks; dear",
+    "byot": "BYOT's single bottleneck, whose middle convolution strides to the deepest shape",
+    "ecsd": "attention gate and chain of separable convolutions",
+    "scan": "SCAN's attention gate and single bottleneck of 128 channels",
+    "eed": "EED's chain of 3x3 convolutions",
 }

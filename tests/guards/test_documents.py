@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from exitkit import names
 
@@ -35,19 +36,30 @@ def test_the_table_of_methods_equals_the_code() -> None:
         assert re.findall(r"`([^`]+)`", options) == written
 
 
-@pytest.mark.parametrize("heads", names.HEADS)
-@pytest.mark.parametrize("arch", names.NETWORKS)
-def test_costs_of_networks_equal_the_computed_ones(arch: str, heads: str) -> None:
+def test_every_network_is_in_the_table_of_costs() -> None:
+    table = [row[0] for row in rows("methods.md", "network") if row[1] == "light"]
+    assert table == list(names.NETWORKS)
+
+
+@pytest.mark.parametrize("row", rows("methods.md", "network"), ids=lambda row: "-".join(row[:2]))
+def test_costs_of_networks_equal_the_computed_ones(row: list[str]) -> None:
     from exitkit.models import build, costs
 
-    (row,) = (row for row in rows("methods.md", "network") if row[:2] == [arch, heads])
-    counted = costs.count(build.build(arch, classes=100, heads=heads), 32)
+    with torch.device("meta"):
+        network = build.build(row[0], classes=100, heads=row[1])
+    counted = costs.count(network, 32)
     parameters = counted.parameters(counted.exits)
-    assert row[2] == f"{counted.plain / 1e6:.1f} M"
-    assert row[3:] == [
+    assert row[2] == f"{counted.plain / 1e6:.1f} M, {counted.plain_parameters / 1e6:.3f} M"
+    assert [cell for cell in row[3:] if cell] == [
         f"{macs / 1e6:.1f} M, {macs / counted.plain:.0%}, {count / 1e6:.3f} M".replace("%,", " %,")
         for macs, count in zip(counted.leaving(counted.exits), parameters, strict=True)
     ]
+
+
+def test_every_kind_of_heads_is_explained() -> None:
+    text = (DOCS / "methods.md").read_text()
+    assert [row[0].strip("`") for row in rows("methods.md", "heads")] == list(names.HEADS)
+    assert all(f"`{kind}`" in text for kind in names.HEADS)
 
 
 def test_every_route_named_is_served() -> None:

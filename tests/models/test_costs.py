@@ -16,23 +16,31 @@ from exitkit.models.exitnet import ExitNet, Head
     [
         ("resnet18", 100, [3_819_172, 4_171_940, 5_581_988, 11_220_132]),
         ("resnet18", 200, [3_870_472, 4_223_240, 5_633_288, 11_271_432]),
+        ("resnet34", 100, [3_893_156, 4_836_772, 10_969_508, 21_328_292]),
+        ("resnet34", 200, [3_944_456, 4_888_072, 11_020_808, 21_379_592]),
         ("mobilenetv2", 100, [2_933_268, 2_782_756, 2_451_108, 2_351_972]),
         ("mobilenetv2", 200, [3_061_368, 2_910_856, 2_579_208, 2_480_072]),
     ],
 )
 def test_bottle_heads_have_the_parameters_of_the_paper(arch, classes, parameters):
-    found = costs.count(build(arch, classes, heads="bottle"), 32)
+    with torch.device("meta"):
+        found = costs.count(build(arch, classes, heads="bottle"), 32)
     # the paper counts the network up to the tap and that exit's own head
-    assert [found.parameters([k])[0] for k in (1, 2, 3, 4)] == parameters
+    assert list(found.parameters_alone) == parameters
 
 
 @pytest.mark.parametrize(
     ("arch", "millions"),
-    [("resnet18", [303.8, 387.7, 471.6, 555.5]), ("mobilenetv2", [157.7, 116.9, 93.1, 88.1])],
+    [
+        ("resnet18", [303.8, 387.7, 471.6, 555.5]),
+        ("resnet34", [379.3, 614.2, 1000.1, 1159.4]),
+        ("mobilenetv2", [157.7, 116.9, 93.1, 88.1]),
+    ],
 )
 def test_bottle_heads_have_the_multiply_adds_of_the_paper(arch, millions):
-    found = costs.count(build(arch, 100, heads="bottle"), 32)
-    assert [round(found.leaving([k])[0] / 1e6, 1) for k in (1, 2, 3, 4)] == millions
+    with torch.device("meta"):
+        found = costs.count(build(arch, 100, heads="bottle"), 32)
+    assert [round(macs / 1e6, 1) for macs in found.alone] == millions
 
 
 def test_light_heads_cost_far_less_than_a_stage():
@@ -59,6 +67,49 @@ def small() -> ExitNet:
     return ExitNet(stages, heads)
 
 
+def test_a_transposed_convolution_pays_for_every_input_number():
+    stages = [nn.ConvTranspose2d(3, 6, 4, stride=2, padding=1, groups=3, bias=False)]
+    found = costs.count(ExitNet(stages, {1: Head(nn.Identity(), 6, 5)}), 8)
+    # 8 x 8 x 3 numbers, each spread to 2 channels of 4 x 4
+    assert found.stages == (192 * 2 * 16,)
+
+
+@pytest.mark.parametrize(
+    ("arch", "parameters", "plain"),
+    [
+        ("resnet20", 278_324, 40.8),
+        ("resnet32", 472_756, 69.1),
+        ("resnet56", 861_620, 125.8),
+        # FFSD prints 130.5 and 358.3 M for these two, whose second convolutions stride
+        ("wrn_16_2", 704_420, 129.4),
+        ("wrn_40_2", 2_258_084, 355.9),
+    ],
+)
+def test_networks_of_three_stages_have_the_parameters_of_the_paper(arch, parameters, plain):
+    with torch.device("meta"):
+        found = costs.count(build(arch, 100), 32)
+    assert found.plain_parameters == parameters
+    assert round(found.plain / 1e6, 1) == plain
+
+
+@pytest.mark.parametrize(
+    ("arch", "parameters", "billions"),
+    [
+        ("resnet18", 11_689_512, 1.81),
+        ("resnet34", 21_797_672, 3.66),
+        ("resnet50", 25_557_032, 4.09),
+        ("resnet101", 44_549_160, 7.80),
+        ("resnet152", 60_192_808, 11.51),
+        ("resnext50_32x4d", 25_028_904, 4.23),
+    ],
+)
+def test_the_imagenet_stem_gives_the_networks_that_everyone_knows(arch, parameters, billions):
+    with torch.device("meta"):
+        found = costs.count(build(arch, 1000, 224, stem="imagenet"), 224)
+    assert found.plain_parameters == parameters
+    assert round(found.plain / 1e9, 2) == billions
+
+
 def test_costs_of_a_small_network_worked_out_by_hand():
     found = costs.count(small(), 32)  # both maps are 16 x 16
     assert found == Costs(
@@ -73,6 +124,9 @@ def test_costs_of_a_small_network_worked_out_by_hand():
     assert found.leaving([2]) == (found.plain,)
     assert found.leaving([1]) == (33_822,)
     assert found.parameters([1, 2]) == (120 + 59, 120 + 59 + 108 + 35)
+    assert found.alone == (33_822, 27_648 + 27_648 + 30)
+    assert found.parameters_alone == (120 + 59, 120 + 108 + 35)
+    assert found.plain_parameters == 120 + 108 + 35
 
 
 def test_only_kept_heads_are_paid():
