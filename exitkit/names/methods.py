@@ -148,11 +148,29 @@ METHODS: dict[str, Method] = {
             "unit": False,
         },
     ),
+    "cskd": Method(
+        "another image of the same class is the teacher",
+        "Yun et al. 2020, CS-KD",
+        "deepest",
+        {"distillation": 1.0, "temperature": 4.0},
+    ),
     "dlb": Method(
         "the last mini-batch teaches a second view of itself",
         "Shen et al. 2022, DLB",
         "deepest",
         {"alpha": 0.5, "temperature": 3.0, "labels": 1.0},
+    ),
+    "tfkd": Method(
+        "a teacher that is written down: nearly all for the label, a little for the rest",
+        "Yuan et al. 2020, TF-KD_reg",
+        "deepest",
+        {"alpha": 0.1, "distillation": 0.1, "temperature": 20.0, "sure": 0.99},
+    ),
+    "zfls": Method(
+        "the wrong classes follow Zipf's law of their own ranks",
+        "Liang et al. 2022, ZF-LS (variant lb)",
+        "deepest",
+        {"weight": 0.1},
     ),
     "dml": Method(
         "networks that start apart learn from labels and from each other",

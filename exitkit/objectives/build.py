@@ -9,6 +9,7 @@ from exitkit.errors import unknown
 from exitkit.objectives import language
 from exitkit.objectives.base import Objective, Reads, Teaches
 from exitkit.objectives.byot import BeYourOwnTeacher
+from exitkit.objectives.cskd import ClasswiseConsistency
 from exitkit.objectives.dlb import LastMiniBatch
 from exitkit.objectives.dmfl import MutualFeatures
 from exitkit.objectives.dml import MutualLearning
@@ -27,6 +28,8 @@ from exitkit.objectives.phuong import AnnealedDistillation
 from exitkit.objectives.pskd import ProgressiveSelfDistillation
 from exitkit.objectives.sums import Sum
 from exitkit.objectives.supervised import DeepSupervision, LabelsOnly
+from exitkit.objectives.tfkd import WrittenTeacher
+from exitkit.objectives.zfls import ZipfSmoothing
 from exitkit.records import Blueprint
 
 OBJECTIVES: dict[str, type[Objective]] = {
@@ -45,7 +48,10 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "drg": ReverseGuidance,
     "dsr": SortedLogits,
     "ffsd": FeatureFusion,
+    "cskd": ClasswiseConsistency,
     "dlb": LastMiniBatch,
+    "tfkd": WrittenTeacher,
+    "zfls": ZipfSmoothing,
     "dml": MutualLearning,
     "kdcl": CollaborativeLearning,
     "one": NativeEnsemble,
@@ -70,13 +76,8 @@ def teaches(text: str) -> Teaches:
     return "all" if "all" in parts else "deepest"
 
 
-def views(text: str) -> int:
-    """Return how many augmented views of each image a sum needs."""
-    return max(OBJECTIVES[name].views for name, _ in parse(text))
-
-
 def reads(text: str, field: Reads) -> list[str]:
-    """Return the parts of a sum that read the "labels" or the "index" of a batch themselves."""
+    """Return the parts of a sum that read a field of the batch themselves."""
     return [name for name, _ in parse(text) if field in OBJECTIVES[name].reads]
 
 

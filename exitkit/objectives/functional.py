@@ -37,6 +37,19 @@ def cross_entropy(
     return -(targets.float() * F.log_softmax(logits.float(), dim=-1)).sum(dim=-1)
 
 
+def divergence(
+    targets: Float[Tensor, "*K B C"], logs: Float[Tensor, "*K B C"]
+) -> Float[Tensor, "*K B"]:
+    """Return sum_c q_c (log q_c - log p_c) per image; a class that q leaves out counts nothing.
+
+    Args:
+        targets: q, class probabilities; detached.
+        logs: log p, finite also where q is 0.
+    """
+    q = targets.detach().float()
+    return (torch.xlogy(q, q) - q * logs.float()).sum(dim=-1)
+
+
 def pairwise_kl(
     teachers: Float[Tensor, "M B C"],
     students: Float[Tensor, "K B C"],
