@@ -19,14 +19,17 @@ class Batch:
         views: augmented copies of the same images, each [B, 3, H, W]; a method that wants a
             second view asks for two, every other sees one.
         labels: [B] class numbers.
-        index: [B] row of each image in the training set, for memories per sample.
+        index: [B] row of each image in the training set, for memories per sample; always on the
+            processor, where a memory too large for a GPU is.
         targets: [B, C] what the labels say where an image was mixed of two; None elsewhere.
+        partners: for each image another one of its class, [B, 3, H, W]; None unless asked for.
     """
 
     views: tuple[Float[Tensor, "B 3 H W"], ...]
     labels: Int[Tensor, " B"]
     index: Int[Tensor, " B"]
     targets: Float[Tensor, "B C"] | None = None
+    partners: Float[Tensor, "B 3 H W"] | None = None
 
     @property
     def images(self) -> Tensor:

@@ -1,11 +1,12 @@
 """Batches for training: a shuffled pass over the training images, augmented on the device."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 
 import torch
 from torch import Tensor
 
-from exitkit.data import augment, cutout, mixing, policies
+from exitkit.data import augment, cutout, mixing, partners, policies
 from exitkit.data.augment import Draws, Normalise
 from exitkit.data.extras import NOTHING, Extras
 from exitkit.data.split import DataSets, Defaults, Train
@@ -29,6 +30,7 @@ class Loader:
         views: how many differently augmented copies of the images a batch holds.
         augment: False leaves out the changes that the data set suggests.
         extras: what is changed beside them.
+        partners: whether a batch holds another image of the same class for each of its images.
     """
 
     def __init__(
@@ -41,13 +43,16 @@ class Loader:
         views: int = 1,
         augment: bool = True,
         extras: Extras = NOTHING,
+        partners: bool = False,
     ) -> None:
-        self._train = train.to(device)
+        self._train, self._index = train.to(device), train.index.cpu()
         self._defaults: Defaults | None = data.defaults if augment else None
         self._normalise = Normalise(data.image, device)
         self._extras, self._classes = extras, len(data.classes)
         self._size = (data.image.height, data.image.width)
-        self._batch_size, self._seed, self._device, self._views = batch_size, seed, device, views
+        self._batch_size, self._seed, self._device = batch_size, seed, device
+        self._views = tuple(map(str, range(views)))
+        self._partner_labels = train.labels.cpu() if partners else None
 
     @property
     def steps(self) -> int:
@@ -64,33 +69,58 @@ class Loader:
         order = torch.randperm(
             len(self._train), generator=augment.generator(self._seed, epoch, "order")
         )
+        images, others = self._images(order, epoch, self._views), self._partners(order, epoch)
+        chunks, mixture = self._chunks(order.to(self._device)), self._mixture(epoch)
+        index = self._chunks(self._index[order])
+        for rows, own, views, partner in zip(chunks, index, images, others, strict=True):
+            labels, targets = self._train.labels[rows], None
+            if mixture is not None:
+                views = tuple(mixing.images(view, rows, mixture) for view in views)
+                targets = mixing.targets(labels, rows, mixture, self._classes)
+            yield Batch(views, labels, own, targets, *partner)
+
+    def _chunks(self, order: Tensor) -> tuple[Tensor, ...]:
+        return order.split(self._batch_size)[: self.steps]
+
+    def _partners(self, order: Tensor, epoch: int) -> Iterator[tuple[Tensor, ...]]:
+        """Yield each batch's partners; for every batch nothing where nobody asks for them.
+
+        A row looks the same to all whose partner it is, and not as in its own batch.
+        """
+        if self._partner_labels is None:
+            return repeat((), self.steps)
+        source = augment.generator(self._seed, epoch, "partners")
+        drawn = partners.draw(self._partner_labels, source)
+        return self._images(drawn[order], epoch, ("partner",))
+
+    def _images(
+        self, order: Tensor, epoch: int, views: Sequence[str]
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """Yield batches of the rows in `order`, changed and normalised.
+
+        Every view has its own random numbers, by its name.
+        """
         pixels = self._train.pixels
+        seeds = [augment.derive(self._seed, epoch, f"augmentation {view}") for view in views]
         images = (
-            self._in_memory(pixels, order, epoch)
+            self._in_memory(pixels, order, seeds)
             if isinstance(pixels, Tensor)
-            else self._streamed(pixels, order, epoch)
+            else self._streamed(pixels, order, seeds)
         )
-        order = order.to(self._device)
-        holes, mixture = self._holes(epoch), self._mixture(epoch)
-        for rows, views in zip(self._chunks(order), images, strict=True):
-            normalised = tuple(self._normalise(view) for view in views)
+        holes = self._holes(epoch, views)
+        for rows, found in zip(self._chunks(order.to(self._device)), images, strict=True):
+            normalised = tuple(self._normalise(view) for view in found)
             if holes:
                 normalised = tuple(
                     cutout.blank(view, middles[rows], self._extras.cutout)
                     for view, middles in zip(normalised, holes, strict=True)
                 )
-            labels, targets = self._train.labels[rows], None
-            if mixture is not None:
-                normalised = tuple(mixing.images(view, rows, mixture) for view in normalised)
-                targets = mixing.targets(labels, rows, mixture, self._classes)
-            yield Batch(normalised, labels, self._train.index[rows], targets)
+            yield normalised
 
-    def _chunks(self, order: Tensor) -> tuple[Tensor, ...]:
-        return order.split(self._batch_size)[: self.steps]
-
-    def _in_memory(self, pixels: Tensor, order: Tensor, epoch: int) -> Iterator[tuple[Tensor, ...]]:
-        draws = [self._draw(epoch, view) for view in range(self._views)]
-        seeds, name = self._seeds(epoch), self._extras.autoaugment
+    def _in_memory(
+        self, pixels: Tensor, order: Tensor, seeds: Sequence[int]
+    ) -> Iterator[tuple[Tensor, ...]]:
+        draws, name = [self._draw(seed) for seed in seeds], self._extras.autoaugment
         policy = None if name == "none" else policies.policy(name)
         for rows, chunk in zip(
             self._chunks(order.to(self._device)), self._chunks(order), strict=True
@@ -104,33 +134,29 @@ class Loader:
                 ]
             yield tuple(views)
 
-    def _draw(self, epoch: int, view: int) -> Draws | None:
+    def _draw(self, seed: int) -> Draws | None:
         if self._defaults is None:
             return None
-        source = augment.generator(self._seed, epoch, f"augmentation {view}")
+        source = torch.Generator().manual_seed(seed)
         chosen = self._defaults
         drawn = augment.draw(len(self._train), source, chosen.shift, chosen.flip, chosen.rotate)
         return augment.to(drawn, self._device)
 
-    def _streamed(self, pixels: Stream, order: Tensor, epoch: int) -> Iterator[tuple[Tensor, ...]]:
+    def _streamed(
+        self, pixels: Stream, order: Tensor, seeds: Sequence[int]
+    ) -> Iterator[tuple[Tensor, ...]]:
         chosen = self._defaults
         change = None if chosen is None else (chosen.shift, chosen.flip)
         rows = [chunk.tolist() for chunk in self._chunks(order)]
-        seeds, policy = self._seeds(epoch), self._extras.autoaugment
-        for views in pixels.shuffled(rows, seeds, change, policy):
+        for views in pixels.shuffled(rows, seeds, change, self._extras.autoaugment):
             yield tuple(view.to(self._device, non_blocking=True) for view in views)
 
-    def _seeds(self, epoch: int) -> tuple[int, ...]:
-        """Return the seed of every view, for what draws image by image."""
-        views = range(self._views)
-        return tuple(augment.derive(self._seed, epoch, f"augmentation {view}") for view in views)
-
-    def _holes(self, epoch: int) -> list[Tensor]:
+    def _holes(self, epoch: int, views: Sequence[str]) -> list[Tensor]:
         """Return where cutout blanks the images of every view; nothing where it is off."""
         if not self._extras.cutout:
             return []
         found = []
-        for view in range(self._views):
+        for view in views:
             source = augment.generator(self._seed, epoch, f"cutout {view}")
             drawn = cutout.draw(len(self._train), self._extras.holes, self._size, source)
             found.append(drawn.to(self._device))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from exitkit.records import Batch, Blueprint, Clock, Labels, Outputs, ParamGroup, Pass
 
 Teaches = Literal["all", "deepest"]
-Reads = Literal["labels", "index"]
+Reads = Literal["labels", "index", "partners"]
 Which = Literal["all", "shallow", "middle", "shallower", "deepest", "none"]
 
 
@@ -44,8 +44,9 @@ class Objective(nn.Module):
             the network is built with the exits that its objective teaches.
         views: how many augmented views of each image a batch must carry.
         reads: what it reads of a batch beside the images: "labels", which soft targets would not
-            reach, or "index", for a memory of its own of every image. Settings that mix images or
-            need no labels are refused with it; a contract checks it.
+            reach, "index", for a memory of its own of every image, or "partners", which the
+            loader adds for it. Settings that mix images or need no labels are refused with it; a
+            contract checks it.
         sets_weights: whether `supervise` decides the weights of the exits; in a sum one part may.
         proposes_weights: whether it only proposes them: in a sum, who decides is free to replace
             them.

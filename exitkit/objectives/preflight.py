@@ -71,7 +71,8 @@ def generators_restored() -> Iterator[None]:
 def _few(batch: Batch) -> Batch:
     views = tuple(view[:IMAGES] for view in batch.views)
     targets = None if batch.targets is None else batch.targets[:IMAGES]
-    return Batch(views, batch.labels[:IMAGES], batch.index[:IMAGES], targets)
+    partners = None if batch.partners is None else batch.partners[:IMAGES]
+    return Batch(views, batch.labels[:IMAGES], batch.index[:IMAGES], targets, partners)
 
 
 def _check_terms(terms: dict[str, Tensor], parameters: list[nn.Parameter]) -> None:

@@ -17,6 +17,8 @@ from exitkit.models import costs
 from exitkit.models.build import blueprint, build
 from exitkit.models.exitnet import ExitNet
 from exitkit.objectives import build as objectives
+from exitkit.objectives import table
+from exitkit.objectives.base import Objective
 from exitkit.objectives.step import Step
 from exitkit.records import Batch
 from exitkit.runs import NetworkCard
@@ -85,9 +87,9 @@ def assemble(
     step.to(device).to(memory_format=torch.channels_last)
     return Parts(
         step,
-        _loader(config, data, step.objective.views, device),
+        _loader(config, data, step.objective, device),
         _card(config, data, network, counted),
-        tuple(filter(None, [told, costs.warning(counted)])),
+        tuple(filter(None, [told, costs.warning(counted), *table.notes(objective)])),
     )
 
 
@@ -116,12 +118,20 @@ def _class_weights(config: Resolved, data: DataSets) -> Tensor | None:
     return counts.sum() / (len(counts) * counts.clamp(min=1))
 
 
-def _loader(config: Resolved, data: DataSets, views: int, device: torch.device) -> Loader:
+def _loader(config: Resolved, data: DataSets, wants: Objective, device: torch.device) -> Loader:
     extras = Extras(
         config.autoaugment, config.cutout, config.cutout_holes, config.mixup, config.cutmix
     )
     loader = Loader(
-        data.train, data, config.batch_size, config.seed, device, views, config.augment, extras
+        data.train,
+        data,
+        config.batch_size,
+        config.seed,
+        device,
+        wants.views,
+        config.augment,
+        extras,
+        partners="partners" in wants.reads,
     )
     if loader.steps == 0:
         raise DataError(

@@ -3,6 +3,7 @@
 from exitkit.config import TrainConfig
 from exitkit.errors import ConfigError
 from exitkit.objectives import build as objectives
+from exitkit.objectives.base import Reads
 
 
 def refuse(config: TrainConfig) -> None:
@@ -53,13 +54,15 @@ def _refuse_last(config: TrainConfig) -> None:
         raise ConfigError(
             "learn_from last with class_weights", "nobody looks at classes", "leave one out"
         )
-    readers = objectives.reads(config.method, "labels")
-    if readers:
-        raise ConfigError(
-            f"learn_from last with method {config.method!r}",
-            f"{', '.join(readers)} reads the labels itself",
-            "leave it out, or learn_from labels",
-        )
+    _refuse_readers(
+        config,
+        "learn_from last",
+        {
+            "labels": "reads the labels itself",
+            "partners": "compares images of one class, which labels alone tell",
+        },
+        "learn_from labels",
+    )
 
 
 def _refuse_mixing(config: TrainConfig) -> None:
@@ -68,15 +71,25 @@ def _refuse_mixing(config: TrainConfig) -> None:
     One that reads labels would take the first image's for both; a memory of every image would
     hold what was said of a mixture that never comes back.
     """
-    readers = {
-        "labels": "reads the labels itself, which belong to one of the two images",
-        "index": "remembers every image, and mixtures never come back",
-    }
-    for field, why in readers.items():
-        parts = objectives.reads(config.method, "labels" if field == "labels" else "index")
+    _refuse_readers(
+        config,
+        "mixup or cutmix",
+        {
+            "labels": "reads the labels itself, which belong to one of the two images",
+            "index": "remembers every image, and mixtures never come back",
+            "partners": "compares images of one class, and a mixture is of two",
+        },
+        "set mixup=0 and cutmix=0",
+    )
+
+
+def _refuse_readers(config: TrainConfig, what: str, why: dict[Reads, str], do: str) -> None:
+    """Refuse a method that reads a field of the batch which a setting makes useless."""
+    for field, reason in why.items():
+        parts = objectives.reads(config.method, field)
         if parts:
             raise ConfigError(
-                f"mixup or cutmix with method {config.method!r}",
-                f"{', '.join(parts)} {why}",
-                "leave it out, or set mixup=0 and cutmix=0",
+                f"{what} with method {config.method!r}",
+                f"{', '.join(parts)} {reason}",
+                f"leave it out, or {do}",
             )

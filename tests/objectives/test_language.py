@@ -62,8 +62,8 @@ def test_a_sum_of_a_thousand_parts_is_refused_and_not_a_crash() -> None:
         build.parse("+".join(["ce"] * 1000))
 
 
-def test_teaches_and_views_unite() -> None:
+def test_what_a_sum_teaches_and_reads() -> None:
     assert build.teaches("pskd+dsr") == "deepest"
     assert build.teaches("pskd+byot") == "all"
-    assert build.views("pskd+dsr") == 1
-    assert build.views("deep+dlb") == 2
+    assert build.reads("cskd+pskd+dlb", "index") == ["pskd"]
+    assert build.reads("cskd+pskd+dlb", "partners") == ["cskd"]

@@ -58,9 +58,11 @@ def batch(seed: int, size: int = 6, start: int = 0, views: int = 1) -> Batch:
         tuple(torch.randn(size, 3, SIDE, SIDE, generator=draw) for _ in range(views)),
         torch.randint(0, CLASSES, (size,), generator=draw),
         torch.arange(start, start + size),
+        partners=torch.randn(size, 3, SIDE, SIDE, generator=draw),
     )
 
 
 def reordered(given: Batch, order: torch.Tensor) -> Batch:
+    assert given.partners is not None
     views = tuple(view[order] for view in given.views)
-    return Batch(views, given.labels[order], given.index[order])
+    return Batch(views, given.labels[order], given.index[order], partners=given.partners[order])
