@@ -48,18 +48,19 @@ class Gate(nn.Module):
     """Weigh the branches by the shared stage's output.
 
     Args:
-        channels: of the shared output.
+        width: D of the shared output.
         branches: how many to weigh.
     """
 
-    def __init__(self, channels: int, branches: int) -> None:
+    def __init__(self, width: int, branches: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(channels, branches)
+        self.linear = nn.Linear(width, branches)
         self.norm = nn.BatchNorm1d(branches)
 
-    def forward(self, hidden: Float[Tensor, "B D h w"]) -> Float[Tensor, "B M"]:
-        """Return weights that sum to 1 for every image."""
-        scores: Tensor = self.norm(self.linear(hidden.mean(dim=(2, 3))))
+    def forward(self, hidden: Tensor) -> Float[Tensor, "B M"]:
+        """Return weights that sum to 1 for every image, of maps [B, D, h, w] or tokens [B, N, D]."""
+        pooled = hidden.mean(dim=1) if hidden.dim() == 3 else hidden.mean(dim=(2, 3))
+        scores: Tensor = self.norm(self.linear(pooled))
         return scores.relu().float().softmax(dim=1)
 
 
@@ -105,7 +106,8 @@ class NativeEnsemble(Objective):
         self.stage, self.temperature, self.ramp = stage, temperature, ramp
         self.peers, self.ensemble, self.distillation = peers, ensemble, distillation
         self.branches = twins.make(blueprint, branches - 1, stage + 1)
-        self.gate = Gate(blueprint.hidden[stage - 1][0], branches)
+        shared = blueprint.hidden[stage - 1]
+        self.gate = Gate(shared[1] if len(shared) == 2 else shared[0], branches)
 
     def terms(self, out: Outputs, labels: Labels, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return the labels of the other branches and of the ensemble, and the distillation."""

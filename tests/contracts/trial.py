@@ -33,6 +33,7 @@ SUMS = (
     "mate+one",
     "ls+dml",
     "okddip+kdcl",
+    "mate+cskd",
     "ls+byot",
     "ls+pskd",
 )

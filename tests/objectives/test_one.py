@@ -72,6 +72,13 @@ def test_the_gate_is_the_papers() -> None:
     hidden = torch.randn(5, 4, 2, 2)
     scores = gate.norm(gate.linear(hidden.mean((2, 3))))
     torch.testing.assert_close(gate(hidden), scores.clamp(min=0).softmax(1))
+    # tokens [B, N, D] of the same values have the same mean
+    torch.testing.assert_close(gate(hidden.flatten(2).transpose(1, 2)), gate(hidden))
+
+
+def test_the_gate_takes_tokens_where_the_network_has_them() -> None:
+    plan = replace(tiny.blueprint((3,)), hidden=((9, 4), (9, 8), (9, 16)))
+    assert NativeEnsemble(plan).gate.linear.in_features == 8
 
 
 def test_the_other_branches_are_of_the_networks_kind() -> None:

@@ -101,6 +101,11 @@ def test_without_labels_the_labels_do_not_matter(prepare, first):
         ),
         ({"method": "pskd", "regime": "joint", "mixup": 1}, "pskd remembers every image"),
         ({"method": "dlb", "regime": "joint", "cutmix": 1}, "dlb reads the labels itself"),
+        ({"method": "cskd", "regime": "joint", "mixup": 1}, "cskd compares images of one class"),
+        (
+            {"method": "cskd+deep", "weights": "x", "learn_from": "last"},
+            "cskd compares images of one class, which labels alone tell",
+        ),
     ],
 )
 def test_what_cannot_be_combined_is_refused(prepare, changes, words):
