@@ -39,6 +39,9 @@ def exits(card: NetworkCard, asked: Sequence[int] | None) -> tuple[int, ...]:
 
 def taught_by(method: str) -> str:
     """Return the sum of methods that teaches every exit."""
+    everything = re.sub(r"\bfirst\s*=\s*\d+", "first=1", method)
+    if everything != method:
+        return everything
     return "deep" if method == "ce" else f"{method}+deep"
 
 

@@ -41,7 +41,7 @@ METHODS: dict[str, Method] = {
         "the deepest exit teaches the others: logits and features",
         "Zhang et al. 2019, Be Your Own Teacher",
         "all",
-        {"alpha": 0.1, "temperature": 3.0, "hint": 1e-6, "last": 0.9},
+        {"alpha": 0.1, "temperature": 3.0, "hint": 1e-6, "last": 0.9, "first": 1},
         heads="byot",
     ),
     "ecsd": Method(

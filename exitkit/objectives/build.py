@@ -76,6 +76,18 @@ def teaches(text: str) -> Teaches:
     return "all" if "all" in parts else "deepest"
 
 
+def exits(text: str, deepest: int) -> tuple[int, ...]:
+    """Return the numbers of the exits that a sum teaches, on a network with exits 1 to `deepest`.
+
+    The option `first` of a method leaves out the exits before it.
+    """
+    if teaches(text) == "deepest":
+        return (deepest,)
+    first = max(int(options.get("first", 1)) for _, options in parse(text))
+    # What is out of range the method itself refuses, seeing all exits that there are.
+    return tuple(range(first if 1 <= first < deepest else 1, deepest + 1))
+
+
 def reads(text: str, field: Reads) -> list[str]:
     """Return the parts of a sum that read a field of the batch themselves."""
     return [name for name, _ in parse(text) if field in OBJECTIVES[name].reads]

@@ -65,14 +65,13 @@ def assemble(
     checkpoint.seed_generators(config.seed)
     classes, size = len(data.classes), data.image.height
     deepest = names.NETWORKS[config.arch].exits
-    exits = None if objectives.teaches(config.method) == "all" else (deepest,)
 
     def another(first: int, wanted: Sequence[int]) -> nn.Module:
         return build(
             config.arch, classes, size, config.heads, config.width, wanted, first, config.stem
         )
 
-    network = another(1, tuple(range(1, deepest + 1)) if exits is None else exits)
+    network = another(1, objectives.exits(config.method, deepest))
     assert isinstance(network, ExitNet)
     counted = costs.count(network, size)
     told = None

@@ -52,6 +52,11 @@ def test_the_sum_that_is_named_teaches_all_exits() -> None:
             assert teaches(choices.taught_by(method)) == "all"
 
 
+def test_exits_that_the_method_was_told_to_leave_out_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"--method 'pskd\+byot\(last=1.9, first=1\)'"):
+        choices.exits(card("pskd+byot(last=1.9, first=3)", (3, 4)), (2, 4))
+
+
 def test_no_exit_and_the_same_exit_twice_are_refused() -> None:
     with pytest.raises(ConfigError, match="nothing would answer"):
         choices.exits(MATE, ())

@@ -38,6 +38,31 @@ def test_the_defaults_give_every_exit_nine_tenths_of_its_labels() -> None:
     torch.testing.assert_close(weights, torch.full((3,), 0.9))
 
 
+def test_exits_before_the_first_are_neither_weighed_nor_taught() -> None:
+    seen = by_hand.exits([[[5, 0]], [[0, 0]], [[0, 2 * LN3]]], [[[9.0]], [[1.0]], [[3.0]]])
+    objective = BeYourOwnTeacher(
+        by_hand.blueprint(3, 2), alpha=0.25, temperature=2.0, hint=0.5, first=2
+    )
+    found = by_hand.terms(objective, seen, by_hand.batch([1]), CLOCK)
+    # exits 2 and 3 are those of the first test; of the hint the channel that counts is left
+    assert found == {
+        "labels": pytest.approx(0.75 * LN2 + 0.9 * math.log(10 / 9)),
+        "distillation": pytest.approx(0.75 * LN3 - LN2),
+        "hint": pytest.approx(2.0),
+    }
+
+
+def test_a_network_that_begins_with_the_first_exit_loses_nothing() -> None:
+    late = replace(by_hand.blueprint(3, 2), exits=(2, 3, 4))
+    assert BeYourOwnTeacher(late, first=2).skipped == 0
+
+
+@pytest.mark.parametrize("first", [0, 3, 4])
+def test_a_first_exit_that_has_nothing_to_learn_is_refused(first: int) -> None:
+    with pytest.raises(ConfigError, match=rf"byot\(first={first}\): .*; give 1 to 2"):
+        BeYourOwnTeacher(by_hand.blueprint(3, 2), first=first)
+
+
 def test_networks_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match="needs two exits"):
         BeYourOwnTeacher(by_hand.blueprint(1, 2))

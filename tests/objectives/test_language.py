@@ -67,3 +67,19 @@ def test_what_a_sum_teaches_and_reads() -> None:
     assert build.teaches("pskd+byot") == "all"
     assert build.reads("cskd+pskd+dlb", "index") == ["pskd"]
     assert build.reads("cskd+pskd+dlb", "partners") == ["cskd"]
+
+
+@pytest.mark.parametrize(
+    ("text", "exits"),
+    [
+        ("pskd", (4,)),
+        ("byot", (1, 2, 3, 4)),
+        ("pskd+byot(first=2)+dmfl", (2, 3, 4)),
+        ("byot(first=3)", (3, 4)),
+        # out of range: the method sees them all, and refuses
+        ("byot(first=4)", (1, 2, 3, 4)),
+        ("byot(first=0)", (1, 2, 3, 4)),
+    ],
+)
+def test_which_exits_a_sum_teaches(text: str, exits: tuple[int, ...]) -> None:
+    assert build.exits(text, 4) == exits
