@@ -15,6 +15,7 @@ from exitkit.objectives.dmfl import MutualFeatures
 from exitkit.objectives.dml import MutualLearning
 from exitkit.objectives.drg import ReverseGuidance
 from exitkit.objectives.dsr import SortedLogits
+from exitkit.objectives.dtskd import DualTeachers
 from exitkit.objectives.ecsd import AdaptedTeacher
 from exitkit.objectives.eed import BalancedExitEnsemble, ExitEnsemble
 from exitkit.objectives.ffsd import FeatureFusion
@@ -48,6 +49,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
     "drg": ReverseGuidance,
     "dsr": SortedLogits,
     "ffsd": FeatureFusion,
+    "dtskd": DualTeachers,
     "cskd": ClasswiseConsistency,
     "dlb": LastMiniBatch,
     "tfkd": WrittenTeacher,
@@ -86,6 +88,23 @@ def exits(text: str, deepest: int) -> tuple[int, ...]:
     first = max(int(options.get("first", 1)) for _, options in parse(text))
     # What is out of range the method itself refuses, seeing all exits that there are.
     return tuple(range(first if 1 <= first < deepest else 1, deepest + 1))
+
+
+def heads(text: str) -> str:
+    """Return the kind of heads that the papers of a sum had; light where they had none.
+
+    Raises:
+        ConfigError: two of them had different kinds.
+    """
+    kinds = {name: names.METHODS[name].heads for name, _ in parse(text)}
+    had = {name: kind for name, kind in kinds.items() if kind is not None}
+    if len(set(had.values())) > 1:
+        raise ConfigError(
+            f"heads of the paper for method {text!r}",
+            f"the papers had different ones ({', '.join(f'{n}: {k}' for n, k in had.items())})",
+            "name one kind with --heads",
+        )
+    return next(iter(had.values()), "light")
 
 
 def reads(text: str, field: Reads) -> list[str]:

@@ -24,7 +24,7 @@ def test_targets_by_hand() -> None:
     assert first.tolist() == [[[1, 0], [0, 1]]]
     objective.after_step(Outputs(seen, {}), batch, CLOCK)
     torch.testing.assert_close(
-        objective.memory, torch.tensor([[0, 0], [0.5, 0.5], [0, 0], [0.25, 0.75]])
+        objective.memory.rows, torch.tensor([[0, 0], [0.5, 0.5], [0, 0], [0.25, 0.75]])
     )
     # second of four epochs: alpha is 0.8 * 2 / 4 = 0.4
     second = by_hand.labels(objective, seen, batch, replace(CLOCK, epoch=1)).targets
@@ -34,7 +34,7 @@ def test_targets_by_hand() -> None:
 
 def test_alpha_reaches_its_value_in_the_last_epoch() -> None:
     objective = ProgressiveSelfDistillation(by_hand.blueprint(1, 2), alpha=0.8)
-    objective.memory[:] = torch.tensor([0.0, 1.0])
+    objective.memory.rows[:] = torch.tensor([0.0, 1.0])
     seen, batch = by_hand.exits([[[0, 0]]]), by_hand.batch([0])
     shares = [
         by_hand.labels(objective, seen, batch, replace(CLOCK, epoch=e)).targets[0, 0, 1].item()

@@ -62,7 +62,7 @@ def test_targets_are_folded_from_left_to_right_and_reach_every_exit() -> None:
     step = made("pskd(alpha=1.0)+deep")
     batch = tiny.batch(0)
     memory = torch.full((6, 5), 0.2)
-    step.objective.parts["pskd"].memory[:6] = memory
+    step.objective.parts["pskd"].memory.rows[:6] = memory
     out = step(batch, tiny.CLOCK).out
     labels = step.objective.supervise(plain_labels(out.main, batch), batch, tiny.CLOCK)
     # first of four epochs: a quarter of the memory
@@ -84,7 +84,7 @@ def test_pskd_byot_dmfl_by_hand() -> None:
     text = "pskd+byot(last=1.9)+dmfl"
     objective = build.build(text, by_hand.blueprint(2, 2, width=2))
     ln3, batch = math.log(3), by_hand.batch([0])
-    objective.parts["pskd"].memory[0] = torch.tensor([0.0, 1.0])
+    objective.parts["pskd"].memory.rows[0] = torch.tensor([0.0, 1.0])
     # exit 1 says (1/2, 1/2), exit 2 says (1/4, 3/4); so do their channels
     seen = by_hand.exits([[[0, 0]], [[0, ln3]]], [[[0.0, 0.0]], [[0.0, ln3]]])
     # third of four epochs: alpha 0.8 * 3 / 4, the target of both exits is (0.4, 0.6)
