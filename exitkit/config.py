@@ -42,11 +42,16 @@ class TrainConfig:
     method: str = _setting("mate", "objective, or a sum such as 'pskd+byot(last=1.9)'", flag=True)
     arch: str = _setting("mobilenetv2", "network (exitkit models)", flag=True)
     data: str = _setting(
-        "digits", "digits, cifar10, cifar100, or a folder with train/ and test/", flag=True
+        "digits",
+        "digits, cifar10, cifar100, a folder with train/ and test/, or an unpacked ImageNet, "
+        "Tiny-ImageNet, Caltech-101, CUB-200-2011 or Stanford Dogs",
+        flag=True,
     )
     epochs: int | None = _setting(None, "passes over the training images", flag=True)
     width: float = _setting(1.0, "multiplier of every layer's channels", flag=True)
-    heads: str = _setting("light", "kind of the exits' heads", flag=True)
+    heads: str = _setting(
+        "light", "kind of the exits' heads, or paper: that of the method's paper", flag=True
+    )
     stem: str = _setting("auto", "cifar, imagenet, or auto: imagenet from 128 pixels on")
     batch_size: int | None = _setting(None, "images per step", flag=True)
     lr: float | None = _setting(None, "learning rate at the start of the schedule", flag=True)
@@ -103,8 +108,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.arch not in names.NETWORKS:
             raise unknown("network", self.arch, names.NETWORKS)
-        if self.heads not in names.HEADS:
-            raise unknown("kind of heads", self.heads, names.HEADS)
+        if self.heads not in (*names.HEADS, names.PAPER):
+            raise unknown("kind of heads", self.heads, (*names.HEADS, names.PAPER))
         if self.stem not in ("auto", *names.STEMS):
             raise unknown("stem", self.stem, ("auto", *names.STEMS))
         if self.precision not in ("auto", "float32", "bf16"):

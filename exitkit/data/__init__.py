@@ -4,7 +4,7 @@ from pathlib import Path
 
 from exitkit import names
 from exitkit.config import TrainConfig
-from exitkit.data import cifar, digits, folder
+from exitkit.data import cifar, digits, folder, layouts
 from exitkit.data.cache import directory as user_cache
 from exitkit.data.loader import Loader
 from exitkit.data.split import Certify, DataSets, Defaults, Split, Test, Train, Tune
@@ -57,5 +57,6 @@ def load(config: TrainConfig, download: bool = False, cache: Path | None = None)
     raise ConfigError(
         choice.asked,
         f"{choice.found}, and there is no such folder or file",
-        f"{choice.do}; or give the path of a folder with train/ and test/",
+        f"{choice.do}; or give the path of a folder with train/ and test/, or of an unpacked "
+        f"{', '.join(layout.title for layout in layouts.LAYOUTS)}",
     )
