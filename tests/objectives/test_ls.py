@@ -1,6 +1,7 @@
 """Label smoothing by hand, alone and under other methods' cross-entropies."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from exitkit.errors import ConfigError
 from exitkit.objectives import build
 from exitkit.objectives.ls import LabelSmoothing
 from exitkit.objectives.step import Step
+from exitkit.records import Outputs
 from objectives import by_hand, tiny
 from objectives.tiny import CLOCK
 
@@ -58,10 +60,11 @@ def test_it_reaches_every_cross_entropy_that_byot_weighs() -> None:
 )
 def test_parts_speak_from_left_to_right(text: str, share: float) -> None:
     objective = build.build(text, by_hand.blueprint(1, 5, samples=1))
-    objective.parts["pskd"].memory[:] = torch.tensor([0.7, 0.1, 0.1, 0.1, 0.0])
-    seen = by_hand.exits([[[0.0] * 5]])
-    clock = CLOCK.__class__(epoch=1, epochs=4, step=0, steps=1)  # alpha is 1/2
-    targets = by_hand.labels(objective, seen, by_hand.batch([0]), clock).targets
+    said = [math.log(p) for p in (0.7, 0.1, 0.1, 0.1, 1e-30)]
+    seen, batch = by_hand.exits([[said]]), by_hand.batch([0])
+    objective.after_step(Outputs(seen, {}), batch, CLOCK)
+    clock = replace(CLOCK, epoch=1)  # of 4 epochs: alpha is 1/2
+    targets = by_hand.labels(objective, seen, batch, clock).targets
     assert targets.sum().item() == pytest.approx(1)
     assert targets[0, 0, 0].item() == pytest.approx(share)
 

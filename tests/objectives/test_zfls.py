@@ -1,6 +1,7 @@
 """ZF-LS by hand: one exit, one image, four classes; and against loops over the classes."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from exitkit.errors import ConfigError
 from exitkit.objectives.step import Step
 from exitkit.objectives.zfls import ZipfSmoothing, ranks
+from exitkit.records import Exits, Outputs
 from objectives import by_hand, tiny
 from objectives.tiny import CLOCK
 
@@ -60,13 +62,12 @@ def test_the_term_and_its_gradient_are_those_of_the_obvious_loops() -> None:
 
 def test_the_label_itself_gets_no_gradient() -> None:
     logits = torch.tensor([[4.0, 1.0, 0.0]], requires_grad=True)
-    seen = by_hand.exits([[[4.0, 1.0, 0.0]]])
-    answer = seen[0]
-    object.__setattr__(answer, "logits", logits)
+    (answer,) = by_hand.exits([[[4.0, 1.0, 0.0]]])
+    seen = Exits((replace(answer, logits=logits),), ())
     objective = ZipfSmoothing(by_hand.blueprint(1, 3))
     given = by_hand.batch([0])
     labels = by_hand.labels(objective, seen, given, CLOCK)
-    objective.terms(by_hand.Outputs(seen, {}), labels, given, CLOCK)["zipf"].backward()
+    objective.terms(Outputs(seen, {}), labels, given, CLOCK)["zipf"].backward()
     assert logits.grad is not None
     assert logits.grad[0, 0].item() == 0.0
     assert logits.grad[0, 1].item() != 0.0
