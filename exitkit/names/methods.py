@@ -148,6 +148,21 @@ METHODS: dict[str, Method] = {
             "unit": False,
         },
     ),
+    "dtskd": Method(
+        "top-down branches and the network learn from their past, branches from the network",
+        "Li et al. 2024, DTSKD",
+        "deepest",
+        {
+            "main": 0.6,
+            "branches": 0.2,
+            "distillation": 0.8,
+            "temperature": 4.0,
+            "hard": 0.9,
+            "memory": 1.0,
+            "width": 512,
+            "live": False,
+        },
+    ),
     "cskd": Method(
         "another image of the same class is the teacher",
         "Yun et al. 2020, CS-KD",

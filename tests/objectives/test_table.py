@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from contracts import trial
 from torch import nn
 
-from contracts import trial
 from exitkit.objectives import build, table
 from exitkit.objectives.table import Table
 from objectives import by_hand
