@@ -186,3 +186,11 @@ def test_a_damaged_list_is_named(tmp_path: Path) -> None:
     (tmp_path / "train_list.mat").write_bytes(b"hello")
     with pytest.raises(DataError, match=r"train_list\.mat: cannot be read"):
         load(tmp_path)
+
+
+def test_a_run_begins_with_what_was_recognised(tmp_path: Path) -> None:
+    from exitkit.train import opening
+
+    config = TrainConfig(data=str(tmp_path), threads=1)
+    notes = opening.describe(config, load(cub(tmp_path)), torch.device("cpu"))
+    assert "is laid out as CUB-200-2011: train and test split are those of" in notes[1]

@@ -52,8 +52,8 @@ class Layout:
         """Leave out those of the odd files that are refused; return how many."""
         kept = [
             row
-            for row, path in enumerate(files.paths)
-            if path.name not in self.odd or _decodes(path)
+            for row, key in enumerate(files.keys)
+            if key.rpartition("/")[2] not in self.odd or _decodes(files.paths[row])
         ]
         return files.take(kept), len(files.paths) - len(kept)
 
