@@ -5,7 +5,10 @@ above `HALF_ABOVE` bytes is kept in half precision: a probability loses its four
 that is still above `HOST_ABOVE` bytes stays in the processor's memory while the rest of the
 objective moves to a GPU; each step copies a batch's rows there and back in the background, and
 what a step wrote is put into its place when the next one reads. A checkpoint holds the table as it
-is kept, because the next epoch reads every row of it.
+is kept, because the next epoch reads every row of it. The trial before training works on a copy,
+so the memory is needed twice for a moment.
+
+No GPU has run the way to the processor's memory and back yet; its test waits for one.
 """
 
 import math

@@ -106,6 +106,7 @@ def test_methods_learn_in_half_precision_as_in_single(
     assert not torch.equal(half.total, single.total)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("host", [0, 2**30])
 def test_a_gpu_finds_what_it_wrote(host: int, limits: Callable[[int, int], None]) -> None:

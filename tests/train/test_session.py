@@ -193,6 +193,18 @@ def test_another_machine_is_told_on_resuming(prepare, tmp_path):
     assert any("differs from the one where the run began (torch)" in note for note in notes)
 
 
+def test_a_memory_in_half_precision_is_told_of_and_taken_up_again(prepare, tmp_path, monkeypatch):
+    monkeypatch.setattr("exitkit.objectives.table.HALF_ABOVE", 0)
+    opened = prepare("vast", method="pskd", epochs=2)
+    assert any("predictions in half precision" in note for note in opened.notes)
+    next(opened.run())
+    kept = opened.objective.memory.rows.clone()
+    assert kept.dtype == torch.half
+    assert kept.any()
+    again = session.resume("vast", root=tmp_path / "runs")
+    assert torch.equal(again.objective.memory.rows, kept)
+
+
 def test_the_papers_protocol_picks_on_test_and_says_so(prepare):
     opened = prepare(method="ce", epochs=1, paper_protocol=True, tune_share=0.0)
     assert any("picked on the TEST split" in note for note in opened.notes)

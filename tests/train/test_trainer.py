@@ -136,9 +136,10 @@ def test_a_state_of_another_length_or_network_is_refused(start):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_steps_never_wait_for_the_gpu(digit_folder):
+@pytest.mark.parametrize("method", ["deep", "pskd"])
+def test_steps_never_wait_for_the_gpu(method, digit_folder):
     device = torch.device("cuda")
-    asked = parse(tiny.settings(digit_folder, method="deep", device="cuda"), "the test")
+    asked = parse(tiny.settings(digit_folder, method=method, device="cuda"), "the test")
     sets = data.load(asked)
     config = resolve(asked, sets, device)
     parts = assemble.assemble(config, sets, device)
