@@ -130,3 +130,26 @@ def test_an_unknown_optimiser_is_refused_with_the_choices():
     group = ParamGroup("own", (nn.Parameter(torch.zeros(1)),), "sdg", {})
     with pytest.raises(ConfigError, match=r"did you mean 'sgd'.*adam, sgd"):
         Optimisers(nn.Linear(2, 2), [group], resolved(lr=0.1), FLAT)
+
+
+def test_every_group_is_clipped_by_itself():
+    network, nets = nn.Linear(2, 1, bias=False), nn.Linear(2, 1, bias=False)
+    group = ParamGroup("nets", tuple(nets.parameters()), "sgd", {})
+    optimisers = Optimisers(network, [group], resolved(lr=1.0, weight_decay=0.0, clip=5.0), FLAT)
+    for module, gradient in ((network, [6.0, 8.0]), (nets, [3.0, 0.0])):
+        with torch.no_grad():
+            module.weight.zero_()
+        module.weight.grad = torch.tensor([gradient])
+    optimisers.set_time(clock(0))
+    optimisers.step()
+    # Of length 10, the first is halved; of length 3, the second is not touched.
+    torch.testing.assert_close(network.weight, torch.tensor([[-3.0, -4.0]]))
+    torch.testing.assert_close(nets.weight, torch.tensor([[-3.0, 0.0]]))
+
+
+def test_what_is_frozen_is_no_part_of_an_optimiser():
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    network[0].requires_grad_(False)
+    optimisers = Optimisers(network, [], resolved(lr=1.0), FLAT)
+    (group,) = optimisers.all["sgd"].param_groups
+    assert group["params"] == list(network[1].parameters())
