@@ -12,7 +12,8 @@ Idea
     teacher and a little from the others; the teachers adapt their weights to the labels and to
     their students, and are kept apart from each other.
     Every epoch observes `teacher_diversity`, 1 - the mean cosine of two rows of W, and for each
-    exit `nearest_teacher_<exit>`, the number of the teacher with the smallest divergence.
+    exit `nearest_teacher_<exit>`, the number of the teacher with the smallest divergence (the
+    first of equals, as where all teachers are one).
 
 Equations
     W    = softmax_row( (G Wq) (G Wk)^T s )               G = sg [f_1 .. f_K] per image

@@ -58,7 +58,7 @@ class Gate(nn.Module):
         self.norm = nn.BatchNorm1d(branches)
 
     def forward(self, hidden: Tensor) -> Float[Tensor, "B M"]:
-        """Return weights that sum to 1 for every image, of maps [B, D, h, w] or tokens [B, N, D]."""
+        """Return weights that sum to 1 per image, of maps [B, D, h, w] or tokens [B, N, D]."""
         pooled = hidden.mean(dim=1) if hidden.dim() == 3 else hidden.mean(dim=(2, 3))
         scores: Tensor = self.norm(self.linear(pooled))
         return scores.relu().float().softmax(dim=1)
