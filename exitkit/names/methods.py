@@ -86,7 +86,7 @@ METHODS: dict[str, Method] = {
     ),
     "dmfl": Method(
         "deepest and every other exit learn each other's pooled features",
-        "PS-KD with BYOT and mutual feature learning (P1)",
+        "Progressive Self-Knowledge Distillation with Mutual Learning",
         "all",
         {"weight": 1.0, "live": False},
     ),

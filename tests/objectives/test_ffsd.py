@@ -222,10 +222,11 @@ def test_self_distillers_give_every_earlier_shape(shapes: tuple[tuple[int, int, 
         (((4, 8, 8), (8, 2, 2)), "neighbouring stages give"),
         (((4, 2, 2), (8, 1, 1)), "last map has three positions or more"),
         (((4, 2, 2),), "two stages or more"),
+        (((9, 4), (9, 4)), "'ffsd': compares feature maps, and this network has tokens"),
     ],
 )
 def test_networks_that_do_not_fit_are_refused(
-    shapes: tuple[tuple[int, int, int], ...], message: str
+    shapes: tuple[tuple[int, ...], ...], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         FeatureFusion(replace(tiny.blueprint((3,)), hidden=shapes))
