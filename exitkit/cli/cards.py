@@ -19,12 +19,15 @@ FLOW = (
     Column("hidden", "hidden outputs"),
     Column("modules", "own modules"),
 )
+# In millions; "alone" is the plain network cut at the exit, as papers count it.
 COSTS = (
+    Column("name", "network"),
     Column("exit", "exit"),
-    Column("mmacs", "MACs, M", ",.2f"),
-    Column("share", "of the plain network", ".0%"),
-    Column("mparameters", "parameters, M", ",.3f"),
-    Column("static", "cut there alone, MACs, M", ",.2f"),
+    Column("macs", "MACs, M", ",.1f"),
+    Column("share", "of plain", ".0%"),
+    Column("parameters", "parameters, M", ",.3f"),
+    Column("macs_alone", "alone: MACs, M", ",.1f"),
+    Column("parameters_alone", "parameters, M", ",.3f"),
 )
 
 
@@ -53,7 +56,8 @@ def method(name: str) -> Outcome:
     flow: list[Row] = [
         {**row, "modules": ", ".join(row["modules"]) or "none"} for row in card["flow"]
     ]
-    parts = [f"{card['name']}: {card['title']}\n{card['source']}\nteaches {_taught(card)}"]
+    told = f"teaches {_taught(card)}; --heads paper: {card['heads']}"
+    parts = [f"{card['name']}: {card['title']}\n{card['source']}\n{told}"]
     if options:
         parts.append(f"Options, as in {name}({_example(card)})\n{tables.text(options, OPTIONS)}")
     if flow:
@@ -68,49 +72,62 @@ def models(classes: int, heads: str, width: float, image_size: int) -> Outcome:
     settings = {"classes": classes, "heads": heads, "width": width, "image_size": image_size}
     words = [
         f"{classes} classes, {image_size}x{image_size} pixels, heads {heads}, width {width:g}; "
-        "computed: multiply-adds per image of leaving at each exit, all heads on the way counted"
+        "computed: multiply-adds of",
+        "one image that leaves at an exit, all heads on the way counted; then of the network cut "
+        "there with",
+        "that head alone, which at the deepest exit is the plain network",
+        "",
+        tables.text([row for one in found for row in _rows(one)], COSTS),
+        "",
+        *(f"{one['name']}: {one['title']}" for one in found),
     ]
-    for one in found:
-        words += [
-            "",
-            f"{one['name']}: {one['title']}; without early exits {one['plain_macs'] / 1e6:,.2f} M",
-            tables.text(one["exits"], COSTS),
-        ]
-        words += [f"warning: {one['warning']}"] if one["warning"] else []
+    warnings = [f"{one['name']}: warning: {one['warning']}" for one in found if one["warning"]]
+    words += ["", *warnings] if warnings else []
     return Outcome({**settings, "models": found}, "\n".join(words))
 
 
 def _model(
     arch: str, classes: int, heads: str, width: float, image_size: int
 ) -> dict[str, Any]:  # Any: JSON values
+    import torch
+
     from exitkit.models import build, costs
 
-    network = build.build(arch, classes, image_size, heads, width)
+    stem = names.usual_stem(arch, image_size)
+    with torch.device("meta"):  # nothing is drawn, nothing will be computed
+        network = build.build(arch, classes, image_size, heads, width, stem=stem)
     counted = costs.count(network, image_size)
-    exits = [
-        {
-            "exit": number,
-            "macs": macs,
-            "parameters": parameters,
-            "static": counted.leaving((number,))[0] / 1e6,
-            "mmacs": macs / 1e6,
-            "mparameters": parameters / 1e6,
-            "share": macs / counted.plain,
-        }
-        for number, macs, parameters in zip(
-            counted.exits,
-            counted.leaving(counted.exits),
-            counted.parameters(counted.exits),
-            strict=True,
-        )
-    ]
+    leaving, parameters = counted.leaving(counted.exits), counted.parameters(counted.exits)
     return {
         "name": arch,
         "title": names.NETWORKS[arch].title,
+        "stem": stem,
         "plain_macs": counted.plain,
-        "exits": exits,
+        "plain_parameters": counted.plain_parameters,
+        "trained_parameters": parameters[-1],
+        "exits": [
+            {
+                "exit": number,
+                "macs": leaving[i],
+                "share": leaving[i] / counted.plain,
+                "parameters": parameters[i],
+                "macs_alone": counted.alone[i],
+                "parameters_alone": counted.parameters_alone[i],
+            }
+            for i, number in enumerate(counted.exits)
+        ],
         "warning": costs.warning(counted),
     }
+
+
+def _rows(one: dict[str, Any]) -> list[Row]:  # Any: what `_model` returns
+    """Return one network's lines of the table, in millions, named in the first."""
+    millions = ("macs", "parameters", "macs_alone", "parameters_alone")
+    rows: list[Row] = [
+        {**exit, **{key: exit[key] / 1e6 for key in millions}} for exit in one["exits"]
+    ]
+    stem = "" if one["stem"] == "cifar" else f", {one['stem']} stem"
+    return [{**rows[0], "name": one["name"] + stem}, *rows[1:]]
 
 
 def _taught(card: dict[str, Any]) -> str:

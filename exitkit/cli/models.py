@@ -27,8 +27,9 @@ from exitkit.cli import output
 def command(classes: int, heads: str, width: float, image_size: int, as_json: bool) -> None:
     """List the networks with the multiply-adds and parameters of leaving at each exit.
 
-    All heads on the way to an exit are counted; a network whose early exits cost more than the
-    whole plain network is marked.
+    All heads on the way to an exit are counted, and beside it the network cut there with that
+    head alone, as papers count it. Networks whose early exits cost more than the whole plain
+    network are named.
     """
     from exitkit.cli import cards
 

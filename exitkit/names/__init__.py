@@ -3,10 +3,26 @@
 A guard checks these tables against the code.
 """
 
+from exitkit.names.foreign import FRESH, PUBLISHED, SOURCES, exits, foreign
 from exitkit.names.methods import METHODS, Method
-from exitkit.names.networks import HEADS, NETWORKS, STEMS, Network
+from exitkit.names.networks import HEADS, NETWORKS, PAPER, STEMS, Network, usual_stem
 
-__all__ = ["DATASETS", "HEADS", "METHODS", "NETWORKS", "STEMS", "Method", "Network"]
+__all__ = [
+    "DATASETS",
+    "FRESH",
+    "HEADS",
+    "METHODS",
+    "NETWORKS",
+    "PAPER",
+    "PUBLISHED",
+    "SOURCES",
+    "STEMS",
+    "Method",
+    "Network",
+    "exits",
+    "foreign",
+    "usual_stem",
+]
 
 DATASETS: dict[str, str] = {
     "digits": "1,797 handwritten digits of scikit-learn, 32x32, no download (default)",

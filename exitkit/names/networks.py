@@ -3,6 +3,10 @@
 from dataclasses import dataclass
 
 STEMS = ("cifar", "imagenet")
+# From this many pixels per side on, networks begin with their ImageNet stem.
+LARGE = 128
+# Instead of a kind of heads: the one of the method's paper.
+PAPER = "paper"
 
 
 @dataclass(frozen=True)
@@ -51,3 +55,9 @@ HEADS: dict[str, str] = {
     "scan": "SCAN's attention gate and single bottleneck of 128 channels",
     "eed": "EED's chain of 3x3 convolutions",
 }
+
+
+def usual_stem(arch: str, image_size: int) -> str:
+    """Return what the stem "auto" means: that for large images where they are and there is one."""
+    stems = NETWORKS[arch].stems
+    return "imagenet" if image_size >= LARGE and "imagenet" in stems else stems[0]

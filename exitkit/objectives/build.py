@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from exitkit import names
-from exitkit.errors import unknown
+from exitkit.errors import ConfigError, unknown
 from exitkit.objectives import language
 from exitkit.objectives.base import Objective, Reads, Teaches
 from exitkit.objectives.byot import BeYourOwnTeacher
@@ -129,9 +129,9 @@ def build(text: str, blueprint: Blueprint) -> Objective:
 def describe(name: str) -> dict[str, Any]:  # Any: plain values, as JSON takes them
     """Return what there is to know about one method, as plain values.
 
-    Keys: name, title, source, teaches, views, sets_weights, options (name -> default and help),
-    summary (a line), sections (heading -> text), flow (one dict per term: term, exits, hidden,
-    modules).
+    Keys: name, title, source, teaches, views, sets_weights, heads (what `--heads paper` means),
+    options (name -> default and help), summary (a line), sections (heading -> text), flow (one
+    dict per term: term, exits, hidden, modules).
     """
     if name not in OBJECTIVES:
         raise unknown("method", name, OBJECTIVES)
@@ -145,6 +145,7 @@ def describe(name: str) -> dict[str, Any]:  # Any: plain values, as JSON takes t
         "teaches": cls.teaches,
         "views": cls.views,
         "sets_weights": cls.sets_weights,
+        "heads": heads(name),
         "options": {
             option: {"default": default, "help": helps.get(option, "")}
             for option, default in language.options(cls).items()

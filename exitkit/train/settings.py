@@ -10,9 +10,8 @@ from exitkit import config, names
 from exitkit.config import TrainConfig
 from exitkit.data.split import DataSets
 from exitkit.errors import ConfigError
+from exitkit.objectives import build as objectives
 
-# From this many pixels per side on, networks begin with their ImageNet stem.
-LARGE = 128
 OPEN = ("epochs", "batch_size", "lr", "schedule", "tune_share", "warmup")
 
 
@@ -70,8 +69,13 @@ def resolve(asked: TrainConfig, data: DataSets, device: torch.device) -> Resolve
         # The folder must be found again from anywhere.
         table["data"] = str(Path(asked.data).expanduser().resolve())
     if asked.stem == "auto":
-        large = data.image.height >= LARGE and "imagenet" in names.NETWORKS[asked.arch].stems
-        table["stem"] = "imagenet" if large else "cifar"
+        table["stem"] = (
+            "cifar"  # says nothing: a network from elsewhere has its own
+            if names.foreign(asked.arch)
+            else names.usual_stem(asked.arch, data.image.height)
+        )
+    if asked.heads == names.PAPER:
+        table["heads"] = objectives.heads(asked.method)
     table["device"] = str(device)
     table["image_size"] = data.image.height
     table["threads"] = asked.threads or torch.get_num_threads()

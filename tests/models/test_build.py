@@ -43,7 +43,7 @@ def test_every_exit_has_the_deepest_shape(arch, heads):
         for size in (32, 45):
             with torch.device("meta"):
                 network = build(arch, 7, size, heads, width=0.25, stem=stem).eval()
-                outputs = network(torch.zeros(2, 3, size, size))
+            outputs = network(torch.zeros(2, 3, size, size, device="meta"))
             assert [answer.number for answer in outputs] == list(network.exits)
             for answer in outputs:
                 assert answer.logits.shape == (2, 7)
