@@ -10,7 +10,6 @@ from exitkit import config, names
 from exitkit.config import TrainConfig
 from exitkit.models.exitnet import ExitNet
 from exitkit.objectives import build
-from exitkit.train.settings import LARGE
 
 SOURCES = (
     "arXiv", "ACM", "FITEE", "Progressive Self-Knowledge", "CVPR", "ICCV", "ECCV", "ACCV", "AAAI",
@@ -61,7 +60,7 @@ def test_the_objective_takes_the_network(path: Path) -> None:
 
     found = read(path)
     size = found.image_size or 32
-    stem = "imagenet" if size >= LARGE else "cifar"
+    stem = names.usual_stem(found.arch, size)
     teaches_all = build.teaches(found.method) == "all"
     exits = None if teaches_all else (names.NETWORKS[found.arch].exits,)
 
