@@ -6,7 +6,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 # Public names, imported when first used: `import exitkit` stays fast and needs no torch.
-_PUBLIC = {"load": "exitkit.engine.model"}
+_PUBLIC = {"load": "exitkit.engine.model", "wrap": "exitkit.models.wrap"}
 
 
 def __getattr__(name: str) -> Any:  # Any: whatever the public name is

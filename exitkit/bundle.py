@@ -29,14 +29,14 @@ class Segment:
         exit: the exit's number.
         file: ONNX file; inputs and outputs are named "hidden" -> "logits", "hidden_out" (the
             deepest has no "hidden_out"); the first axis is the batch and is dynamic.
-        input_shape: (D, h, w) of the input, the images' for the first.
+        input_shape: of the input: images first, then maps (D, h, w) or tokens (N, D).
         macs: multiply-adds per image of this segment alone.
         engine: TensorRT engine file, or "" where none was built.
     """
 
     exit: int
     file: str
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     macs: int
     engine: str = ""
 

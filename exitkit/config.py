@@ -40,7 +40,15 @@ class TrainConfig:
     """What one training run is told. A setting left at None takes the data set's default."""
 
     method: str = _setting("mate", "objective, or a sum such as 'pskd+byot(last=1.9)'", flag=True)
-    arch: str = _setting("mobilenetv2", "network (exitkit models)", flag=True)
+    arch: str = _setting(
+        "mobilenetv2",
+        "network (exitkit models), or one from elsewhere: torchvision:NAME, timm:NAME, "
+        "python:MODULE:FUNCTION",
+        flag=True,
+    )
+    at: tuple[str, ...] = _setting(
+        (), "modules of a network from elsewhere after which exits are put: a,b,c", flag=True
+    )
     data: str = _setting(
         "digits",
         "digits, cifar10, cifar100, a folder with train/ and test/, or an unpacked ImageNet, "
@@ -65,7 +73,10 @@ class TrainConfig:
         flag=True,
     )
     weights: str = _setting(
-        "fresh", "where the network begins: fresh, or a run or file that it fits", flag=True
+        names.FRESH,
+        "where the network begins: fresh, a run or file that it fits, or default: the published "
+        "ones of torchvision or timm",
+        flag=True,
     )
     paper_protocol: bool = _setting(
         False,
@@ -106,8 +117,9 @@ class TrainConfig:
     cutout_holes: int = _setting(1, "how many squares cutout blanks in every image")
 
     def __post_init__(self) -> None:
-        if self.arch not in names.NETWORKS:
-            raise unknown("network", self.arch, names.NETWORKS)
+        if not names.foreign(self.arch) and self.arch not in names.NETWORKS:
+            raise unknown("network", self.arch, (*names.NETWORKS, *names.SOURCES.values()))
+        _refuse_places(self)
         if self.heads not in (*names.HEADS, names.PAPER):
             raise unknown("kind of heads", self.heads, (*names.HEADS, names.PAPER))
         if self.stem not in ("auto", *names.STEMS):
@@ -141,6 +153,28 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise ConfigError(f"{name} {value}", "is no share below 1", "give 0 or more")
+
+
+def _refuse_places(config: TrainConfig) -> None:
+    """Refuse what only networks of exitkit have, or only those from elsewhere."""
+    if not names.foreign(config.arch):
+        told = {"at": config.at, "weights default": config.weights in names.PUBLISHED}
+        for name, given in told.items():
+            if given:
+                raise ConfigError(
+                    f"{name} with --arch {config.arch}",
+                    "only networks from elsewhere have that",
+                    f"leave it out, or give --arch {', '.join(names.SOURCES.values())}",
+                )
+        return
+    usual = {"width": 1.0, "heads": "light", "stem": "auto"}
+    for name, value in usual.items():
+        if getattr(config, name) not in (value, "cifar" if name == "stem" else value):
+            raise ConfigError(
+                f"{name} {getattr(config, name)} with --arch {config.arch}",
+                "a network from elsewhere keeps its own width and stem, and has light heads",
+                f"leave {name} out",
+            )
 
 
 def parse(settings: dict[str, Any], where: str) -> TrainConfig:
@@ -181,7 +215,8 @@ def _convert(name: str, value: Any, hint: Any, where: str) -> Any:
     try:
         if typing.get_origin(kind) is tuple:
             parts = value.split(",") if isinstance(value, str) else value
-            return tuple(float(part) for part in parts)
+            make = typing.get_args(kind)[0]
+            return tuple(make(part.strip() if isinstance(part, str) else part) for part in parts)
         if kind is bool:
             if isinstance(value, str):
                 return {"true": True, "false": False}[value.lower()]

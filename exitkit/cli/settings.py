@@ -25,7 +25,7 @@ def options(command: Command) -> Command:
     hints = typing.get_type_hints(TrainConfig)
     for field in reversed(flags()):
         kind = _kind(hints[field.name])
-        default = "the data set's" if field.default is None else field.default
+        default = {None: "the data set's", (): "none"}.get(field.default, field.default)
         text = field.metadata["help"]
         text = text if kind is bool else f"{text}  [default: {default}]"
         # An option that was not typed stays None: only what was typed overrides a recipe. The
@@ -35,7 +35,7 @@ def options(command: Command) -> Command:
             field.name,
             default=None,
             help=text,
-            **({"is_flag": True} if kind is bool else {"metavar": kind.__name__.upper()}),
+            **({"is_flag": True} if kind is bool else {"metavar": _metavar(kind)}),
         )(command)
     return command
 
@@ -43,7 +43,7 @@ def options(command: Command) -> Command:
 def others() -> str:
     """Name the settings that `--set` takes, with their defaults."""
     fields = [field for field in dataclasses.fields(TrainConfig) if not field.metadata["flag"]]
-    return ", ".join(f"{field.name}={_written(field.default)}" for field in fields)
+    return ", ".join(f"{field.name}={written(field.default)}" for field in fields)
 
 
 def given(recipe: Path | None, assignments: Iterable[str], typed: dict[str, Any]) -> dict[str, Any]:
@@ -81,7 +81,12 @@ def _kind(hint: Any) -> type:  # Any: a type hint
     return next(kind for kind in kinds if kind is not type(None))
 
 
-def _written(value: Any) -> str:  # Any: a setting's default
+def _metavar(kind: type) -> str:
+    return "NAMES" if typing.get_origin(kind) is tuple else kind.__name__.upper()
+
+
+def written(value: Any) -> str:  # Any: a setting's default
+    """Return a setting's value as it is typed."""
     if isinstance(value, tuple):
         return ",".join(str(part) for part in value)
     return str(value).lower() if isinstance(value, bool | None) else str(value)

@@ -18,19 +18,19 @@ class Segment(Protocol):
 
     Attributes:
         exit: number of its exit.
-        input_shape: (D, h, w) of what it takes, the images' for the first.
+        input_shape: of what it takes: images first, then maps (D, h, w) or tokens (N, D).
         classes: length of the logits.
         pool, threads: what it computes on, for measurements.
     """
 
     exit: int
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     classes: int
     pool: str
     threads: int
 
     def run(self, hidden: Floats) -> tuple[Floats, Floats | None]:
-        """Take hidden [n, D, h, w]; return logits [n, C] and the next segment's hidden.
+        """Take hidden [n, *input_shape]; return logits [n, C] and the next segment's hidden.
 
         The deepest segment returns None for hidden. The caller owns both arrays.
         """

@@ -23,7 +23,7 @@ def exits(card: NetworkCard, asked: Sequence[int] | None) -> tuple[int, ...]:
     for k in asked:
         if k in card.exits:
             continue
-        possible = range(1, names.NETWORKS[card.arch].exits + 1)
+        possible = range(1, names.exits(card.arch, card.at) + 1)
         if k not in possible:
             found = f"{card.arch} has exits {_words(possible)}"
             raise ConfigError(f"exit {k}", found, choices)

@@ -30,7 +30,7 @@ class OnnxFile:
     ir: int
 
 
-def write(segment: SegmentModule, shape: tuple[int, int, int], path: Path) -> OnnxFile:
+def write(segment: SegmentModule, shape: tuple[int, ...], path: Path) -> OnnxFile:
     """Export a segment: input "hidden" [batch, *shape] -> "logits" and perhaps "hidden_out".
 
     Batch norms are folded into the convolutions before them. Weights are inside the file.
@@ -53,7 +53,7 @@ def write(segment: SegmentModule, shape: tuple[int, int, int], path: Path) -> On
     return OnnxFile(path, _opset(model), model.ir_version)
 
 
-def _graph(segment: SegmentModule, shape: tuple[int, int, int]) -> onnx.ModelProto:
+def _graph(segment: SegmentModule, shape: tuple[int, ...]) -> onnx.ModelProto:
     program = torch.onnx.export(
         segment,
         (torch.zeros(EXAMPLE_BATCH, *shape),),

@@ -37,7 +37,7 @@ class SegmentModule(nn.Module):
         """The names of what `forward` returns, in order."""
         return ("logits",) if self.deepest else ("logits", "hidden_out")
 
-    def forward(self, hidden: Float[Tensor, "B D h w"]) -> tuple[Tensor, ...]:
+    def forward(self, hidden: Float[Tensor, "B ..."]) -> tuple[Tensor, ...]:
         """Return logits [B, C] and, unless this is the deepest kept exit, the hidden output."""
         for k in range(self.piece.first, self.piece.deepest + 1):
             hidden = self.piece.stage(k, hidden)
@@ -67,11 +67,13 @@ def cut(network: ExitNet, exits: Sequence[int]) -> tuple[SegmentModule, ...]:
 @torch.no_grad()
 def input_shapes(
     segments: Sequence[SegmentModule], height: int, width: int
-) -> tuple[tuple[int, int, int], ...]:
-    """Return the shape (D, h, w) of what each segment takes, found by running one black image."""
+) -> tuple[tuple[int, ...], ...]:
+    """Return the shape of what each segment takes, images, maps (D, h, w) or tokens (N, D).
+
+    Found by running one black image.
+    """
     hidden, shapes = torch.zeros(1, 3, height, width), []
     for segment in segments:
-        channels, rows, columns = hidden.shape[1:]
-        shapes.append((channels, rows, columns))
+        shapes.append(tuple(hidden.shape[1:]))
         hidden = segment(hidden)[-1]
     return tuple(shapes)

@@ -6,6 +6,7 @@ from torch import nn
 
 from exitkit import names
 from exitkit.errors import ConfigError, unknown
+from exitkit.models import wrap
 from exitkit.models.backbone import Backbone
 from exitkit.models.densenet import densenet40_12, densenet121
 from exitkit.models.dryrun import dry_run
@@ -66,6 +67,7 @@ def build(
     exits: Sequence[int] | None = None,
     first: int = 1,
     stem: str = "cifar",
+    at: Sequence[str] = (),
 ) -> ExitNet:
     """Build a network with fresh weights, drawn from torch's default generator.
 
@@ -73,7 +75,7 @@ def build(
     same ones whatever other exits there are.
 
     Args:
-        arch: a name of `NETWORKS`.
+        arch: a name of `NETWORKS`, or of a network from elsewhere (see `sources`).
         classes: C, at least 2.
         image_size: pixels per side of the square images, at least 32.
         heads: a name of `HEADS`.
@@ -81,10 +83,14 @@ def build(
         exits: numbers of the exits to build, the deepest among them; all where not given.
         first: above 1, only stages `first` to K are built: a branch.
         stem: one of the network's stems, see `names.NETWORKS`.
+        at: where a network from elsewhere is cut; its width and stem are its own.
 
     Raises:
         ConfigError: an unknown name or exit, no deepest exit, a size that does not work.
     """
+    if names.foreign(arch):
+        wanted = _exits(arch, len(at) + 1, exits, first)
+        return wrap.named(arch, at, classes, image_size, wanted, first)
     if arch not in NETWORKS:
         raise unknown("network", arch, NETWORKS)
     stems = names.NETWORKS[arch].stems
@@ -161,6 +167,7 @@ def rebuild(card: NetworkCard) -> ExitNet:
         card.width,
         card.exits,
         stem=card.stem,
+        at=card.at,
     )
 
 

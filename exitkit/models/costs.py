@@ -1,19 +1,19 @@
 """What a network costs: multiply-adds per image and parameters, per stage and per head.
 
-Multiply-adds are those of convolutions and linear layers, for one image; batch normalisation,
-activations and pooling are not counted. Parameters are counted all.
+Multiply-adds are those of convolutions, linear layers and attention's products of tokens, for one
+image; normalisation, activations and pooling are not counted. Parameters are counted all.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from torch import Tensor, nn
+from torch import nn
 
 from exitkit.errors import ConfigError
-from exitkit.models.dryrun import dry_run
+from exitkit.models.dryrun import blank_image
 from exitkit.models.exitnet import ExitNet
+from exitkit.models.multiply_adds import Counter
 
 
 @dataclass(frozen=True)
@@ -96,47 +96,24 @@ def count(network: ExitNet, image_size: int) -> Costs:
     Raises:
         ConfigError: `network` is a branch, which takes no images.
     """
-    macs: dict[nn.Module, int] = {}
-
-    def layer(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        macs[module] = macs.get(module, 0) + _multiply_adds(module, inputs[0], output)
-
-    hooks = [
-        module.register_forward_hook(layer)
-        for module in network.modules()
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
-    ]
-    try:
-        dry_run(network, image_size)
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-    def total(part: nn.Module) -> int:
-        return sum(macs.get(module, 0) for module in part.modules())
-
-    stages = [network.stages[str(k + 1)] for k in range(network.deepest)]
-    heads = {k: network.heads[str(k)] for k in network.exits}
+    stages, heads = [], {}
+    with blank_image(network, image_size) as hidden:
+        for k in range(1, network.deepest + 1):
+            with Counter() as counter:
+                hidden = network.stage(k, hidden)
+            stages.append(counter.total)
+            if k in network.exits:
+                with Counter() as counter:
+                    network.head(k, hidden)
+                heads[k] = counter.total
     return Costs(
-        stages=tuple(total(stage) for stage in stages),
-        heads={k: total(head) for k, head in heads.items()},
-        stage_parameters=tuple(_parameters(stage) for stage in stages),
-        head_parameters={k: _parameters(head) for k, head in heads.items()},
+        stages=tuple(stages),
+        heads=heads,
+        stage_parameters=tuple(
+            _parameters(network.stages[str(k + 1)]) for k in range(network.deepest)
+        ),
+        head_parameters={k: _parameters(network.heads[str(k)]) for k in network.exits},
     )
-
-
-def _multiply_adds(module: nn.Module, input: Tensor, output: Tensor) -> int:
-    """Every output number is a dot product over the layer's weights that reach it."""
-    if isinstance(module, nn.ConvTranspose2d):
-        # The other way round: every input number goes through all weights that leave it.
-        reach = module.out_channels // module.groups * math.prod(module.kernel_size)
-        return input.numel() * reach
-    if isinstance(module, nn.Conv2d):
-        reach = module.in_channels // module.groups * math.prod(module.kernel_size)
-    else:
-        assert isinstance(module, nn.Linear)
-        reach = module.in_features
-    return output.numel() * reach
 
 
 def _parameters(module: nn.Module) -> int:

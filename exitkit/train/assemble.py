@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from exitkit import names
 from exitkit.data.extras import Extras
@@ -22,7 +22,7 @@ from exitkit.objectives.base import Objective
 from exitkit.objectives.step import Step
 from exitkit.records import Batch
 from exitkit.runs import NetworkCard
-from exitkit.train import checkpoint, regime, weights
+from exitkit.train import checkpoint, published, regime, weights
 from exitkit.train.optim import Optimisers, Schedule
 from exitkit.train.settings import Resolved
 from exitkit.train.trainer import Plan, Trainer
@@ -64,18 +64,16 @@ def assemble(
     """
     checkpoint.seed_generators(config.seed)
     classes, size = len(data.classes), data.image.height
-    deepest = names.NETWORKS[config.arch].exits
+    exits = objectives.exits(config.method, names.exits(config.arch, config.at))
 
-    def another(first: int, wanted: Sequence[int]) -> nn.Module:
-        return build(
-            config.arch, classes, size, config.heads, config.width, wanted, first, config.stem
-        )
+    def another(first: int, wanted: Sequence[int]) -> ExitNet:
+        kind = (config.arch, classes, size, config.heads, config.width)
+        return build(*kind, wanted, first, config.stem, config.at)
 
-    network = another(1, objectives.exits(config.method, deepest))
-    assert isinstance(network, ExitNet)
+    given = None if resumed else published.network(config, classes, size, exits)
+    network, told = (another(1, exits), None) if given is None else given
     counted = costs.count(network, size)
-    told = None
-    if config.weights != weights.FRESH and not resumed:
+    if config.weights != weights.FRESH and given is None and not resumed:
         whole = config.regime == "frozen"
         told = weights.load_weights(network, Path(config.weights), data.classes, whole)
     plan = blueprint(network, classes, len(data.train), size, another)
@@ -152,4 +150,5 @@ def _card(config: Resolved, data: DataSets, network: ExitNet, counted: costs.Cos
         plain_macs=counted.plain,
         method=config.method,
         stem=config.stem,
+        at=config.at,
     )

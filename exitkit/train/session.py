@@ -37,6 +37,7 @@ from exitkit.train import (
     evaluate,
     opening,
     origin,
+    published,
     weights,
 )
 from exitkit.train.assemble import Parts
@@ -179,7 +180,7 @@ def prepare(
     config = replace(config, weights=weights.locate(config.weights, root))
     runs.create(name, config.method, config.arch, root)  # a name that is taken is refused early
     device = choose_device(config.device)
-    sets = data.load(config, download=download, cache=cache)
+    sets = published.seen(data.load(config, download=download, cache=cache), config)
     resolved = resolve(config, sets, device)
     torch.set_num_threads(resolved.threads)
     parts = assemble.assemble(resolved, sets, device)
@@ -228,6 +229,7 @@ def resume(
     config = take(checkpoint.read_config(files))
     device = choose_device(config.device)
     sets = data.load(config, download=download, cache=cache)
+    sets = replace(sets, image=files.read_card().image)  # as it was seen until now
     torch.set_num_threads(config.threads)
     parts = assemble.assemble(config, sets, device, resumed=files.checkpoint.exists())
     notes = [

@@ -9,24 +9,26 @@ from pathlib import Path
 
 from torch import Tensor
 
-from exitkit import runs
+from exitkit import names, runs
 from exitkit.errors import CheckpointError, ConfigError
 from exitkit.models.exitnet import ExitNet
 from exitkit.runs import RUNS, Run
 from exitkit.train import checkpoint
 
-FRESH = "fresh"
+FRESH = names.FRESH
 
 
 def locate(asked: str, root: Path = RUNS) -> str:
     """Return the absolute path of the file that `asked`, a run or a file, means.
 
+    Words that name no file ("fresh", and "default" of a network from elsewhere) stay.
+
     Raises:
         ConfigError: it is neither.
         CheckpointError: the run has no network yet.
     """
-    if asked == FRESH:
-        return FRESH
+    if asked == FRESH or asked in names.PUBLISHED:
+        return asked
     if Path(asked).expanduser().is_file():
         return str(Path(asked).expanduser().resolve())
     if not (root / asked).is_dir() and not Path(asked).is_dir():

@@ -1,0 +1,52 @@
+"""A network from elsewhere with weights from elsewhere: its makers', or a file of its own layout.
+
+Such weights know their own classes and expect their own normalisation of the pixels. (Weights of
+an exitkit run, also of a wrapped network, are `weights`' business.)
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from exitkit import names
+from exitkit.config import TrainConfig
+from exitkit.data.split import DataSets
+from exitkit.models import sources, wrap
+from exitkit.models.exitnet import ExitNet
+from exitkit.train.settings import Resolved
+
+
+def given(config: TrainConfig) -> bool:
+    """Whether the settings ask for such weights."""
+    if not names.foreign(config.arch) or config.weights == names.FRESH:
+        return False
+    if config.weights in names.PUBLISHED:
+        return True
+    held = sources.read_weights(Path(config.weights))
+    return not all(name.startswith(("stages.", "heads.")) for name in held)
+
+
+def network(
+    config: Resolved, classes: int, size: int, exits: Sequence[int]
+) -> tuple[ExitNet, str] | None:
+    """Return the network with such weights and a line about them; None where none are asked for.
+
+    Raises:
+        ConfigError: they cannot be had or are another network's; or the network is to stay as it
+            is, and they are for another number of classes.
+    """
+    if not given(config):
+        return None
+    keep = config.regime == "frozen"
+    made = wrap.named(config.arch, config.at, classes, size, exits, 1, config.weights, keep)
+    look = sources.look(config.arch)
+    told = "" if look is None else f"; images are normalised as they expect: mean {look[0]}"
+    return made, f"weights of {config.arch}: {config.weights}{told}"
+
+
+def seen(data: DataSets, config: TrainConfig) -> DataSets:
+    """Return the data, normalised as such weights expect it; unchanged where there are none."""
+    look = sources.look(config.arch) if given(config) else None
+    if look is None:
+        return data
+    return replace(data, image=replace(data.image, mean=look[0], std=look[1]))
