@@ -95,3 +95,19 @@ def test_the_table_of_limits_equals_the_code() -> None:
 def test_the_table_of_recipes_names_every_recipe() -> None:
     files = {f"recipes/{path.name}" for path in (DOCS.parent / "recipes").glob("*.toml")}
     assert {row[0].strip("`") for row in rows("reproducing.md", "recipe")} == files
+
+
+def test_the_table_of_settings_equals_the_code() -> None:
+    """A setting is written as it is typed: --name where it has an option of its own."""
+    import dataclasses
+
+    from exitkit.cli.settings import written
+    from exitkit.config import TrainConfig
+
+    expected = [
+        [f"`--{one.name.replace('_', '-')}`" if one.metadata["flag"] else f"`{one.name}`",
+         "open" if one.default is None else written(one.default) or "none",
+         one.metadata["help"]]
+        for one in dataclasses.fields(TrainConfig)
+    ]  # fmt: skip
+    assert rows("training.md", "setting") == expected
