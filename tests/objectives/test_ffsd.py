@@ -1,6 +1,7 @@
 """FFSD: its formulas by hand, and the whole against one loss per network."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,8 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from exitkit.errors import ConfigError
+from exitkit.models import build
+from exitkit.models.exitnet import ExitNet
 from exitkit.objectives.ffsd import FeatureFusion, diverse_feature, shifted_attention
-from exitkit.objectives.ffsd_modules import Fusion, SelfDistiller, frozen
+from exitkit.objectives.ffsd_modules import SelfDistiller, frozen
 from exitkit.objectives.step import Step
 from exitkit.records import Clock, Exits
 from objectives import tiny
@@ -185,21 +188,29 @@ def test_optimisers_are_the_papers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "fusion", "decoder"),
-    [((16, 32, 64), 16_228, 9_152), ((32, 64, 128), 48_740, 34_688)],
+    ("arch", "decoder", "fusion", "distiller"),
+    [
+        ("resnet20", 9_152, 16_228, 23_136),
+        ("wrn_16_2", 34_688, 48_740, 92_352),
+        ("densenet40_12", 422_712, 472_516, 1_753_152),
+        ("googlenet", 2_112_512, 2_224_228, 11_264_576),
+    ],
 )
 def test_modules_have_the_papers_sizes(
-    channels: tuple[int, int, int], fusion: int, decoder: int
+    arch: str, decoder: int, fusion: int, distiller: int
 ) -> None:
     def size(module: torch.nn.Module) -> int:
         return sum(parameter.numel() for parameter in module.parameters())
 
-    shapes = tuple((c, s, s) for c, s in zip(channels, (32, 16, 8), strict=True))
-    made = FeatureFusion(replace(tiny.blueprint((3,)), hidden=shapes))
-    assert size(Fusion(channels[2], 2, 100)) == fusion
+    def network(first: int, exits: Sequence[int]) -> ExitNet:
+        return build.build(arch, 100, first=first, exits=exits)
+
+    leader = network(1, (3,))
+    made = FeatureFusion(build.blueprint(leader, 100, 10, 32, network))
     assert size(made.decoder) == decoder
-    # 3x3 transposed convolutions and batch norms: 23,136 for ResNet, 92,352 for WRN
-    assert size(made.distillers[0]) == {16: 23_136, 32: 92_352}[channels[0]]
+    assert size(made.fusion) == fusion
+    assert [size(one) for one in made.distillers] == [distiller, distiller]
+    assert [size(student) for student in made.students] == [size(leader)] * 2
 
 
 @pytest.mark.parametrize(
