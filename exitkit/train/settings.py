@@ -48,6 +48,8 @@ def take(settings: TrainConfig) -> Resolved:
     for name in (*OPEN, "image_size", "threads"):
         if table[name] is None:
             raise ConfigError(f"setting {name}", "the run does not say it", "train it again")
+    if table["stem"] == "auto":  # a run from before there was a choice
+        table["stem"] = "cifar"
     return Resolved(**table)
 
 

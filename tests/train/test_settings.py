@@ -5,8 +5,10 @@ import json
 import pytest
 
 from exitkit import names
+from exitkit.config import TrainConfig
 from exitkit.errors import ConfigError
 from exitkit.objectives import build as objectives
+from exitkit.train.settings import take
 
 
 @pytest.mark.parametrize(
@@ -59,3 +61,9 @@ def test_a_run_holds_its_stem(prepare):
     asked = prepare("asked", method="ce", stem="imagenet")
     assert asked.files.read_card().stem == "imagenet"
     assert list(asked.run())[-1].epoch == 2
+
+
+def test_a_run_from_before_stems_could_be_chosen_has_the_cifar_stem() -> None:
+    kept = {"epochs": 1, "batch_size": 2, "lr": 0.1, "schedule": "step", "tune_share": 0.1}
+    old = TrainConfig(**kept, warmup=0.0, image_size=224, threads=1)
+    assert take(old).stem == "cifar"
