@@ -11,7 +11,8 @@ from exitkit.config import TrainConfig, to_dict
 from exitkit.data.split import DataSets
 from exitkit.errors import ConfigError
 from exitkit.runs import NetworkCard, Run
-from exitkit.train import checkpoint
+from exitkit.train import checkpoint, regime
+from exitkit.train.settings import Resolved
 
 
 def create(files: Run, config: TrainConfig, card: NetworkCard, notes: list[str]) -> None:
@@ -68,8 +69,8 @@ def differences(files: Run) -> list[str]:
     ]
 
 
-def describe(config: TrainConfig, sets: DataSets, device: torch.device) -> list[str]:
-    """Return the lines worth telling before training: data, device, protocol."""
+def describe(config: Resolved, sets: DataSets, device: torch.device) -> list[str]:
+    """Return the lines worth telling before training: data, device, phases, protocol."""
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "processor"
     notes = [
         f"data {sets.name}: {len(sets.train)} training, {len(sets.tune)} tune and "
@@ -78,6 +79,12 @@ def describe(config: TrainConfig, sets: DataSets, device: torch.device) -> list[
     ]
     if sets.note:
         notes.insert(1, sets.note)
+    alone = regime.alone(config.regime, config.backbone_share, config.epochs)
+    if alone:
+        notes.append(
+            f"mixed regime: the backbone learns alone up to epoch {alone} (its early exits know "
+            f"nothing yet), then everything up to epoch {config.epochs}"
+        )
     if config.paper_protocol:
         notes.append(
             "paper protocol: the best epoch is picked on the TEST split, so its test accuracy "

@@ -65,6 +65,7 @@ def test_a_run_stopped_before_its_first_epoch_begins_with_the_same_weights(prepa
 
 def test_a_run_in_its_first_phase_has_no_network_to_export(prepare, tmp_path):
     opened = prepare("begun", method="deep", regime="mixed", epochs=2)
+    assert any("alone up to epoch 1 (its" in note for note in opened.notes)
     next(opened.run())
     assert not opened.files.network.exists()
     with pytest.raises(CheckpointError, match=r"no finished epoch.*--resume begun"):

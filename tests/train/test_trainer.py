@@ -139,7 +139,8 @@ def test_a_state_of_another_length_or_network_is_refused(start):
 @pytest.mark.parametrize("method", ["deep", "pskd"])
 def test_steps_never_wait_for_the_gpu(method, digit_folder):
     device = torch.device("cuda")
-    asked = parse(tiny.settings(digit_folder, method=method, device="cuda"), "the test")
+    options = {"ema": 0.9, "clip": 1.0, "class_weights": "balanced", "cutout": 8}
+    asked = parse(tiny.settings(digit_folder, method=method, device="cuda", **options), "the test")
     sets = data.load(asked)
     config = resolve(asked, sets, device)
     parts = assemble.assemble(config, sets, device)
@@ -153,6 +154,7 @@ def test_steps_never_wait_for_the_gpu(method, digit_folder):
             clock = Clock(0, 1, step, 99)
             trainer.optimisers.set_time(clock)
             tally.add(*trainer.advance(batches[0], clock))
+            trainer.average.update(trainer.network, clock)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     loss, _ = tally.finish()
