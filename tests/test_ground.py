@@ -75,7 +75,7 @@ def test_settings_are_read_as_their_types() -> None:
         ({"lr": "inf"}, "lr inf: is no finite number"),
         ({"seed": 2**63}, "does not fit into 64 bits"),
         ({"arch": "resnet81"}, "did you mean 'resnet18'"),
-        ({"heads": "heavy"}, "choose one of: bottle, light"),
+        ({"heads": "heavy"}, "choose one of: bottle, byot"),
         ({"precision": "fp16"}, "choose one of: auto, bf16, float32"),
         ({"tune_share": 1.0}, "no share below 1"),
         ({"momentum": -0.1}, "below zero"),
