@@ -97,7 +97,7 @@ class BeYourOwnTeacher(Objective):
 
     def supervise(self, labels: Labels, batch: Batch, clock: Clock) -> Labels:
         """Give the shallow exits weight 1 - alpha, those before `first` 0, the deepest its own."""
-        weights = torch.full((len(labels.targets),), 1 - self.alpha, device=labels.targets.device)
+        weights = torch.full_like(labels.weights, 1 - self.alpha)
         weights[: self.skipped] = 0.0
         weights[-1] = self.last
         return labels.with_weights(weights)

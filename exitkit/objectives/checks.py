@@ -30,6 +30,17 @@ def share(option: str, value: float | int) -> None:
         raise ConfigError(f"{option}={value}", "is no share", "give 0 to 1")
 
 
+def leaves_labels(option: str, base: float, power: int, exits: int) -> None:
+    """Refuse a base that leaves the shallowest exit's labels, 2 - base^power, less than nothing."""
+    limit = 2 ** (1 / power)
+    if base > limit:
+        raise ConfigError(
+            f"{option}={base} on {exits} exits",
+            "gives the shallowest exit's labels a weight below 0",
+            f"give at most {int(1000 * limit) / 1000}",
+        )
+
+
 def several_exits(method: str, blueprint: Blueprint) -> None:
     """Refuse a network with a single exit."""
     if len(blueprint.exits) < 2:

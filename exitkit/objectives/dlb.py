@@ -37,7 +37,7 @@ from torch import Tensor
 
 from exitkit.objectives import checks
 from exitkit.objectives.base import Flow, Objective
-from exitkit.objectives.functional import cross_entropy, kl, one_hot
+from exitkit.objectives.functional import cross_entropy, kl, one_hot, weigh_deepest
 from exitkit.objectives.memory import Memory
 from exitkit.records import Batch, Blueprint, Clock, Labels, Outputs, Pass
 
@@ -85,11 +85,8 @@ class LastMiniBatch(Objective):
 
     def supervise(self, labels: Labels, batch: Batch, clock: Clock) -> Labels:
         """Leave the second view its share of the labels' weight at the deepest exit."""
-        factors = torch.ones(len(labels.targets), device=labels.targets.device)
-        factors[-1] = 1 - self._second_share(len(batch.labels))
-        # [K] or, where the weights are per image, [K, 1]
-        factors = factors.reshape(-1, *[1] * (labels.weights.dim() - 1))
-        return labels.with_weights(labels.weights * factors)
+        first = 1 - self._second_share(len(batch.labels))
+        return labels.with_weights(weigh_deepest(labels.weights, first))
 
     def terms(self, out: Outputs, labels: Labels, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return what the second view learns from labels and from the first view."""

@@ -66,8 +66,7 @@ class MutualFeatures(Objective):
 
     def supervise(self, labels: Labels, batch: Batch, clock: Clock) -> Labels:
         """Give every exit weight 1, for want of a part that knows better."""
-        exits = len(labels.targets)
-        return labels.with_weights(torch.ones(exits, device=labels.targets.device))
+        return labels.with_weights(torch.ones_like(labels.weights))
 
     def terms(self, out: Outputs, labels: Labels, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return the divergences of both directions, mean over the shallow exits."""

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from exitkit.objectives import checks, twins
 from exitkit.objectives.base import Flow, Objective
-from exitkit.objectives.functional import cross_entropy, pairwise_kl
+from exitkit.objectives.functional import mutual_kl, total_cross_entropy
 from exitkit.records import Batch, Blueprint, Clock, Labels, Outputs, ParamGroup
 
 
@@ -76,12 +76,9 @@ class MutualLearning(Objective):
             return {}
         others = [peer(batch.images)[-1].logits for peer in self.peers]
         logits = torch.stack([out.main[-1].logits, *others])  # [m, B, C]
-        told = labels.targets[-1].expand(len(others), *labels.targets.shape[1:])
-        pairs = pairwise_kl(logits, logits, self.temperature)
-        mutual = (pairs.sum() - pairs.trace()) / len(others)
         return {
-            "peers": cross_entropy(logits[1:], told).mean(dim=1).sum(),
-            "distillation": self.distillation * mutual,
+            "peers": total_cross_entropy(logits[1:], labels.targets[-1]),
+            "distillation": self.distillation * mutual_kl(logits, self.temperature),
         }
 
     def param_groups(self) -> list[ParamGroup]:

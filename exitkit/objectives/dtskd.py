@@ -49,7 +49,13 @@ from torch import Tensor, nn
 from exitkit.errors import ConfigError
 from exitkit.objectives import checks
 from exitkit.objectives.base import Flow, Objective
-from exitkit.objectives.functional import cross_entropy, pairwise_kl
+from exitkit.objectives.functional import (
+    channels,
+    pairwise_kl,
+    pooled,
+    total_cross_entropy,
+    weigh_deepest,
+)
 from exitkit.objectives.table import Table
 from exitkit.records import Batch, Blueprint, Clock, Exits, Labels, Outputs, ParamGroup
 
@@ -108,9 +114,7 @@ class TopDown(nn.Module):
         """Return the logits of the branches, deep to shallow."""
         feature, logits = exits[-1].embedding, []
         for branch, hidden in zip(self.chain, reversed(exits.hidden[:-1]), strict=True):
-            # maps [B, D, h, w], or tokens [B, N, D]
-            pooled = hidden.mean(dim=(2, 3)) if hidden.dim() == 4 else hidden.mean(dim=1)
-            said, feature = branch(feature, pooled)
+            said, feature = branch(feature, pooled(hidden))
             logits.append(said)
         return torch.stack(logits)
 
@@ -170,11 +174,10 @@ class DualTeachers(Objective):
                 "the network has one stage, and branches look at the earlier ones",
                 "cut the network into stages, or use 'pskd'",
             )
-        # (D, h, w) or (N, D)
-        channels = [shape[0] if len(shape) == 3 else shape[1] for shape in shapes]
-        self.top_down = TopDown(blueprint.embeddings[-1], channels, width, blueprint.classes)
+        widths = [channels(shape) for shape in shapes]
+        self.top_down = TopDown(blueprint.embeddings[-1], widths, width, blueprint.classes)
         # of the deepest exit, then of the branches, deep to shallow
-        self.memory = Table(blueprint.samples, 1 + len(channels), blueprint.classes)
+        self.memory = Table(blueprint.samples, 1 + len(widths), blueprint.classes)
         # of the running step only, from one verb to the next
         self._told: Tensor | None = None
         self._said: Tensor | None = None
@@ -187,9 +190,7 @@ class DualTeachers(Objective):
         past = self.memory.read(batch.index, plain)
         told = ((1 - share) * plain + share * past).transpose(0, 1)  # [1 + M, B, C]
         self._told = told[1:]
-        factors = torch.ones(len(labels.weights), device=labels.weights.device)
-        factors[-1] = self.main
-        weights = labels.weights * factors.reshape(-1, *[1] * (labels.weights.dim() - 1))
+        weights = weigh_deepest(labels.weights, self.main)
         targets = torch.cat([labels.targets[:-1], told[:1]])
         return labels.with_targets(targets).with_weights(weights)
 
@@ -202,8 +203,7 @@ class DualTeachers(Objective):
         terms = {}
         if self.branches:
             assert self._told is not None
-            told = cross_entropy(said, self._told).mean(dim=1).sum()
-            terms["branches"] = self.branches * told
+            terms["branches"] = self.branches * total_cross_entropy(said, self._told)
         if self.distillation:
             network = out.main[-1].logits.unsqueeze(0)
             pairs = pairwise_kl(network, said, self.temperature, live=self.live)

@@ -17,7 +17,7 @@ Equations
 Symbols
     K       exits, K the deepest
     z_i     logits of exit i
-    f_i     embeddings of exit i, [B, D]
+    f_i     embedding of exit i, [B, D]
     A_i     linear map with bias, trained with the network
     S       exits 2..K-1; `skip` says which of 1..K-1 is left out
     ||.||   Frobenius norm of the whole [B, D] matrix, neither squared nor averaged
@@ -41,7 +41,7 @@ from torch import Tensor, nn
 from exitkit.errors import ConfigError, unknown
 from exitkit.objectives import checks
 from exitkit.objectives.base import Flow, Objective, Which
-from exitkit.objectives.functional import cross_entropy
+from exitkit.objectives.functional import soft_cross_entropy
 from exitkit.records import Batch, Blueprint, Clock, Exits, Labels, Outputs, ParamGroup
 
 # What is skipped -> which exits are compared.
@@ -98,7 +98,7 @@ class AdaptedTeacher(Objective):
 
     def supervise(self, labels: Labels, batch: Batch, clock: Clock) -> Labels:
         """Give the shallow exits weight 1 - alpha and the deepest 1."""
-        weights = torch.full((len(labels.targets),), 1 - self.alpha, device=labels.targets.device)
+        weights = torch.full_like(labels.weights, 1 - self.alpha)
         weights[-1] = 1.0
         return labels.with_weights(weights)
 
@@ -108,11 +108,8 @@ class AdaptedTeacher(Objective):
         terms = {}
         if self.alpha:
             students = torch.stack([answer.logits for answer in shallow])  # [K - 1, B, C]
-            taught = (deepest.logits.detach().float() / self.temperature).softmax(dim=1)
-            losses = cross_entropy(
-                students.float() / self.temperature, taught.expand_as(students)
-            )  # [K - 1, B]
-            terms["distillation"] = self.alpha * losses.mean(dim=1).sum()
+            taught = soft_cross_entropy(deepest.logits, students, self.temperature)
+            terms["distillation"] = self.alpha * taught
         if self.feature:
             terms["feature"] = self.feature * self._difference(out.main)
         return terms

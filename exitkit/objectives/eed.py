@@ -43,10 +43,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from exitkit.errors import ConfigError, unknown
+from exitkit.errors import unknown
 from exitkit.objectives import checks
 from exitkit.objectives.base import Flow, Objective
-from exitkit.objectives.functional import pairwise_kl
+from exitkit.objectives.functional import pairwise_kl, powers
 from exitkit.records import Batch, Blueprint, Clock, Exits, Labels, Outputs
 
 LOGITS = ("kl", "mse")
@@ -92,7 +92,8 @@ class ExitEnsemble(Objective):
         if logits not in LOGITS:
             raise unknown("kind of difference between logits", logits, LOGITS)
         checks.several_exits(self.method, blueprint)
-        _refuse_negative_labels(anneal, len(blueprint.exits))
+        exits = len(blueprint.exits)
+        checks.leaves_labels("anneal", anneal, exits - 1, exits)
         if feature:
             checks.equal_features(self.method, blueprint)
         self.beta, self.anneal, self.temperature = beta, anneal, temperature
@@ -100,7 +101,8 @@ class ExitEnsemble(Objective):
 
     def supervise(self, labels: Labels, batch: Batch, clock: Clock) -> Labels:
         """Give exit i weight 2 - A^(K-i)."""
-        return labels.with_weights(2 - self._listening(len(labels.targets), labels.targets.device))
+        exits, device = len(labels.targets), labels.targets.device
+        return labels.with_weights(2 - powers(self.anneal, exits, 0, device))
 
     def terms(self, out: Outputs, labels: Labels, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return how far every exit is from the mean of all."""
@@ -108,7 +110,7 @@ class ExitEnsemble(Objective):
         if self.distillation:
             students = torch.stack([answer.logits for answer in out.main]).float()  # [K, B, C]
             apart = self._apart(self._mean(students), students)  # [K]
-            listening = self._listening(len(apart), apart.device)
+            listening = powers(self.anneal, len(apart), 0, apart.device)
             terms["distillation"] = self.distillation * (listening * apart).sum()
         if self.feature:
             terms["feature"] = self.feature * self._features(out.main)
@@ -127,15 +129,9 @@ class ExitEnsemble(Objective):
 
     def _mean(self, values: Tensor) -> Tensor:
         """Return the weighted mean over exits, the first axis, without gradient."""
-        shares = self.beta ** torch.arange(float(len(values)), device=values.device)
+        shares = powers(self.beta, len(values), 0, values.device).flip(0)
         shares = (shares / shares.sum()).reshape(-1, *[1] * (values.dim() - 1))
         return (shares * values.detach()).sum(dim=0)
-
-    def _listening(self, exits: int, device: torch.device) -> Tensor:
-        """Return A^(K-i) for exits 1..K."""
-        behind = torch.arange(float(exits), device=device).flip(0)
-        listening: Tensor = self.anneal**behind
-        return listening
 
 
 class BalancedExitEnsemble(ExitEnsemble):
@@ -169,15 +165,4 @@ class BalancedExitEnsemble(ExitEnsemble):
             temperature=temperature,
             distillation=distillation,
             feature=feature,
-        )
-
-
-def _refuse_negative_labels(anneal: float, exits: int) -> None:
-    """Refuse an annealing so strong that labels would push the shallowest exit away."""
-    lowest = 2 - max(anneal ** (exits - 1), 1.0)
-    if lowest < 0:
-        raise ConfigError(
-            f"anneal={anneal} on {exits} exits",
-            f"gives the shallowest exit's labels the weight {lowest:.2f}",
-            f"give at most {int(1000 * 2 ** (1 / (exits - 1))) / 1000}",
         )

@@ -62,8 +62,9 @@ from exitkit.objectives.functional import (
     attention,
     cross_entropy,
     kl,
+    mutual_kl,
     normalised_mse,
-    pairwise_kl,
+    total_cross_entropy,
     unit,
 )
 from exitkit.objectives.schedules import ramp as ramp_weight
@@ -193,12 +194,9 @@ class FeatureFusion(Objective):
     def _student_terms(self, students: list[Exits], targets: Tensor) -> dict[str, Tensor]:
         """Return (2) and (3), summed over the students."""
         logits = torch.stack([student[-1].logits for student in students])  # [m, B, C]
-        told = targets.expand(len(students), *targets.shape)
-        terms = {"students": cross_entropy(logits, told).mean(dim=1).sum()}
+        terms = {"students": total_cross_entropy(logits, targets)}
         if self.distillation:
-            pairs = pairwise_kl(logits, logits, self.temperature)
-            others = (pairs.sum() - pairs.trace()) / (len(students) - 1)
-            terms["mutual"] = self.distillation * others
+            terms["mutual"] = self.distillation * mutual_kl(logits, self.temperature)
         return terms
 
     def _fusion_loss(self, fused: Tensor, students: list[Exits], targets: Tensor) -> Tensor:

@@ -37,6 +37,29 @@ def cross_entropy(
     return -(targets.float() * F.log_softmax(logits.float(), dim=-1)).sum(dim=-1)
 
 
+def total_cross_entropy(
+    logits: Float[Tensor, "M B C"], targets: Float[Tensor, "... B C"]
+) -> Float[Tensor, ""]:
+    """Return the sum of M cross-entropies, each the mean over the batch.
+
+    Args:
+        logits: of M exits or networks.
+        targets: class probabilities, the same for all [B, C] or for each its own [M, B, C].
+    """
+    return cross_entropy(logits, targets.expand_as(logits)).mean(dim=1).sum()
+
+
+def soft_cross_entropy(
+    teacher: Float[Tensor, "B C"], students: Float[Tensor, "M B C"], temperature: float | Tensor
+) -> Float[Tensor, ""]:
+    """Return the sum of CE(student / T, softmax(teacher / T)) over M students; no factor T^2.
+
+    The teacher is detached.
+    """
+    taught = (teacher.detach().float() / temperature).softmax(dim=1)
+    return total_cross_entropy(students.float() / temperature, taught)
+
+
 def divergence(
     targets: Float[Tensor, "*K B C"], logs: Float[Tensor, "*K B C"]
 ) -> Float[Tensor, "*K B"]:
@@ -84,11 +107,31 @@ def kl(
     return pairwise_kl(teacher.unsqueeze(0), student.unsqueeze(0), temperature, reverse).squeeze()
 
 
+def mutual_kl(logits: Float[Tensor, "M B C"], temperature: float) -> Float[Tensor, ""]:
+    """Return the sum over M networks of each one's mean divergence from all others, as `kl`."""
+    pairs = pairwise_kl(logits, logits, temperature)
+    return (pairs.sum() - pairs.trace()) / (len(pairs) - 1)
+
+
 def mix(weights: Float[Tensor, "B M K"], logits: Float[Tensor, "K B C"]) -> Float[Tensor, "M B C"]:
     """Return M weighted sums of K logits, with weights of their own for every image."""
     # [M, K, B, 1] x [1, K, B, C] -> [M, B, C]
     shares = weights.float().permute(1, 2, 0).unsqueeze(-1)
     return (shares * logits.float().unsqueeze(0)).sum(dim=1)
+
+
+def powers(base: float, exits: int, last: int, device: torch.device) -> Float[Tensor, " K"]:
+    """Return base^(K - 1 + last) .. base^last for exits 1..K."""
+    exponents = torch.arange(float(exits), device=device).flip(0) + last
+    found: Tensor = base**exponents
+    return found
+
+
+def weigh_deepest(weights: Tensor, factor: float) -> Tensor:
+    """Return the exits' weights, [K] or per image [K, B], with the deepest one's times `factor`."""
+    factors = torch.ones_like(weights)
+    factors[-1] = factor
+    return weights * factors
 
 
 def hint(student: Float[Tensor, "B D"], teacher: Float[Tensor, "B D"]) -> Float[Tensor, ""]:
@@ -98,6 +141,16 @@ def hint(student: Float[Tensor, "B D"], teacher: Float[Tensor, "B D"]) -> Float[
     """
     a, b = student.float(), teacher.detach().float()
     return ((a - b).square() * ((a > 0) | (b > 0))).sum()
+
+
+def channels(shape: tuple[int, ...]) -> int:
+    """Return D of a stage's output of shape (D, h, w), or (N, D) where it is tokens."""
+    return shape[0] if len(shape) == 3 else shape[1]
+
+
+def pooled(hidden: Float[Tensor, "B ..."]) -> Float[Tensor, "B D"]:
+    """Return the mean over positions of maps [B, D, h, w], or over tokens [B, N, D]."""
+    return hidden.mean(dim=(2, 3)) if hidden.dim() == 4 else hidden.mean(dim=1)
 
 
 def attention(feature: Float[Tensor, "B D h w"]) -> Float[Tensor, "B P"]:

@@ -43,7 +43,12 @@ from torch import Tensor
 from exitkit.errors import unknown
 from exitkit.objectives import checks, twins
 from exitkit.objectives.base import Flow, Objective
-from exitkit.objectives.functional import cross_entropy, pairwise_kl
+from exitkit.objectives.functional import (
+    cross_entropy,
+    pairwise_kl,
+    total_cross_entropy,
+    weigh_deepest,
+)
 from exitkit.records import Batch, Blueprint, Clock, Labels, Outputs, ParamGroup
 
 
@@ -112,11 +117,7 @@ class CollaborativeLearning(Objective):
 
     def supervise(self, labels: Labels, batch: Batch, clock: Clock) -> Labels:
         """Leave the labels 1 - alpha of their weight at the deepest exit."""
-        factors = torch.ones(len(labels.targets), device=labels.targets.device)
-        factors[-1] = 1 - self.alpha
-        # [K] or, where the weights are per image, [K, 1]
-        factors = factors.reshape(-1, *[1] * (labels.weights.dim() - 1))
-        return labels.with_weights(labels.weights * factors)
+        return labels.with_weights(weigh_deepest(labels.weights, 1 - self.alpha))
 
     def terms(self, out: Outputs, labels: Labels, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return what the other networks learn from labels, and what all learn together."""
@@ -130,8 +131,7 @@ class CollaborativeLearning(Objective):
         taught = pairwise_kl(target.unsqueeze(0), logits, self.temperature).sum()
         terms = {"distillation": self.alpha * taught}
         if self.alpha < 1:
-            losses = cross_entropy(logits[1:], told.expand_as(logits[1:]))  # [m - 1, B]
-            terms["peers"] = (1 - self.alpha) * losses.mean(dim=1).sum()
+            terms["peers"] = (1 - self.alpha) * total_cross_entropy(logits[1:], told)
         return terms
 
     def param_groups(self) -> list[ParamGroup]:

@@ -32,7 +32,8 @@ Differences
     The code adds 1e-7 to the teacher's probabilities; this does not. `teacher` and `distillation`,
     1 in the paper, are options. With the default base and five exits the shallowest would have a
     negative weight of labels, which is refused. A batch of one image has no teacher, because not
-    every fusion's batch norm can see one.
+    every fusion's batch norm can see one. As in the code the module decays by
+    1e-5 and has no Nesterov momentum, whatever the network has.
     The fusions `sum`, `concat` and `att-sample` are our reading of three names in the paper's
     table. x_l ties the module to one size of maps.
 
@@ -46,10 +47,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from exitkit.errors import ConfigError, unknown
+from exitkit.errors import unknown
 from exitkit.objectives import checks
 from exitkit.objectives.base import Flow, Objective
-from exitkit.objectives.functional import cross_entropy, kl, pairwise_kl
+from exitkit.objectives.functional import cross_entropy, kl, pairwise_kl, powers
 from exitkit.objectives.loth_modules import FUSIONS, Teacher
 from exitkit.records import Batch, Blueprint, Clock, Labels, Outputs, ParamGroup
 
@@ -94,22 +95,15 @@ class VirtualTeacher(Objective):
         if fusion not in FUSIONS:
             raise unknown("fusion of method 'loth'", fusion, FUSIONS)
         exits = len(blueprint.exits)
-        if base**exits > 2:
-            raise ConfigError(
-                f"loth(base={base}) on {exits} exits",
-                f"the labels of the first would weigh {2 - base**exits:.3f}",
-                f"give {int(2 ** (1 / exits) * 1000) / 1000} or less",
-            )
+        checks.leaves_labels("base", base, exits, exits)
+        self.base = base
         self.temperature, self.teacher, self.distillation = temperature, teacher, distillation
-        self.growth = [base ** (exits - position) for position in range(exits)]
         self.virtual = Teacher(fusion, exits, blueprint.features[0], blueprint.classes)
 
     def supervise(self, labels: Labels, batch: Batch, clock: Clock) -> Labels:
         """Give exit i weight 2 - base^(N + 1 - i)."""
-        weights = torch.ones(len(labels.targets), device=labels.targets.device)
-        for position, growth in enumerate(self.growth):
-            weights[position] = 2 - growth
-        return labels.with_weights(weights)
+        exits, device = len(labels.targets), labels.targets.device
+        return labels.with_weights(2 - powers(self.base, exits, 1, device))
 
     def terms(self, out: Outputs, labels: Labels, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return what the virtual teacher learns and what it teaches."""
@@ -124,8 +118,8 @@ class VirtualTeacher(Objective):
             terms["teacher"] = self.teacher * (told + kl(logits.mean(0), fused, self.temperature))
         if self.distillation:
             each = pairwise_kl(fused.unsqueeze(0), logits, self.temperature).squeeze(0)
-            weighed = [growth * one for growth, one in zip(self.growth, each, strict=True)]
-            terms["distillation"] = self.distillation * torch.stack(weighed).sum()
+            listening = powers(self.base, len(each), 1, each.device)
+            terms["distillation"] = self.distillation * (listening * each).sum()
         return terms
 
     def param_groups(self) -> list[ParamGroup]:

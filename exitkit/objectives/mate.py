@@ -53,10 +53,10 @@ from exitkit.objectives.attention import Attention
 from exitkit.objectives.base import Flow, Objective
 from exitkit.objectives.functional import (
     cosines,
-    cross_entropy,
     mix,
     off_diagonal_mean,
     pairwise_kl,
+    total_cross_entropy,
 )
 from exitkit.objectives.memory import Mean
 from exitkit.records import Batch, Blueprint, Clock, Exits, Labels, Outputs, ParamGroup
@@ -123,15 +123,14 @@ class AttentionEnsembles(Objective):
 
     def supervise(self, labels: Labels, batch: Batch, clock: Clock) -> Labels:
         """Give every exit weight 1."""
-        exits = len(labels.targets)
-        return labels.with_weights(torch.ones(exits, device=labels.targets.device))
+        return labels.with_weights(torch.ones_like(labels.weights))
 
     def terms(self, out: Outputs, labels: Labels, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return what students learn from teachers, teachers from students, and diversity."""
         weights, teachers, students = self._ensembles(out.main)
         terms = self._student_terms(teachers, students)
         if self.teachers:
-            told = cross_entropy(teachers, labels.targets).mean(dim=1).sum()
+            told = total_cross_entropy(teachers, labels.targets)
             pairs = pairwise_kl(students, teachers, self.teacher_temperature, self.teacher_reverse)
             terms["teachers"] = self.teachers * (told + pairs.trace())
         if self.diversity:
@@ -157,6 +156,7 @@ class AttentionEnsembles(Objective):
             terms["others"] = self.others / (len(pairs) - 1) * (pairs.sum() - own)
         return terms
 
+    @torch.no_grad()
     def after_step(self, out: Outputs, batch: Batch, clock: Clock) -> None:
         """Add up how alike the teachers are and how far each is from each student."""
         weights, teachers, students = self._ensembles(out.main)

@@ -42,7 +42,7 @@ from torch import Tensor
 from exitkit.objectives import checks, twins
 from exitkit.objectives.attention import Attention
 from exitkit.objectives.base import Flow, Objective
-from exitkit.objectives.functional import cross_entropy, mix, pairwise_kl
+from exitkit.objectives.functional import mix, pairwise_kl, total_cross_entropy
 from exitkit.objectives.schedules import ramp as ramp_weight
 from exitkit.records import Batch, Blueprint, Clock, Labels, Outputs, ParamGroup
 
@@ -97,9 +97,8 @@ class DiversePeers(Objective):
         logits = torch.stack([peer.logits for peer in peers])  # [M, B, C]
         terms = {}
         if self.label_weight:
-            told = labels.targets[-1].expand(len(peers), *labels.targets.shape[1:])
-            losses = cross_entropy(logits, told)  # [M, B]
-            terms["peers"] = self.label_weight * losses.mean(dim=1).sum()
+            told = total_cross_entropy(logits, labels.targets[-1])
+            terms["peers"] = self.label_weight * told
         if self.distillation:
             weight = self.distillation * ramp_weight(clock.epoch / clock.epochs, self.ramp)
             embeddings = torch.stack([peer.embedding for peer in peers], dim=1)  # [B, M, D]

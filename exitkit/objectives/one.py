@@ -39,7 +39,14 @@ from torch import Tensor, nn
 
 from exitkit.objectives import checks, twins
 from exitkit.objectives.base import Flow, Objective
-from exitkit.objectives.functional import cross_entropy, mix, pairwise_kl
+from exitkit.objectives.functional import (
+    channels,
+    cross_entropy,
+    mix,
+    pairwise_kl,
+    pooled,
+    total_cross_entropy,
+)
 from exitkit.objectives.schedules import ramp as ramp_weight
 from exitkit.records import Batch, Blueprint, Clock, Labels, Outputs, ParamGroup
 
@@ -54,13 +61,13 @@ class Gate(nn.Module):
 
     def __init__(self, width: int, branches: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, branches)
+        # A bias would be lost in the batch norm.
+        self.linear = nn.Linear(width, branches, bias=False)
         self.norm = nn.BatchNorm1d(branches)
 
     def forward(self, hidden: Tensor) -> Float[Tensor, "B M"]:
         """Return weights that sum to 1 per image, of maps [B, D, h, w] or tokens [B, N, D]."""
-        pooled = hidden.mean(dim=1) if hidden.dim() == 3 else hidden.mean(dim=(2, 3))
-        scores: Tensor = self.norm(self.linear(pooled))
+        scores: Tensor = self.norm(self.linear(pooled(hidden)))
         return scores.relu().float().softmax(dim=1)
 
 
@@ -106,18 +113,18 @@ class NativeEnsemble(Objective):
         self.stage, self.temperature, self.ramp = stage, temperature, ramp
         self.peers, self.ensemble, self.distillation = peers, ensemble, distillation
         self.branches = twins.make(blueprint, branches - 1, stage + 1)
-        shared = blueprint.hidden[stage - 1]
-        self.gate = Gate(shared[1] if len(shared) == 2 else shared[0], branches)
+        self.gate = Gate(channels(blueprint.hidden[stage - 1]), branches)
 
     def terms(self, out: Outputs, labels: Labels, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return the labels of the other branches and of the ensemble, and the distillation."""
+        if not (self.peers or self.ensemble or self.distillation):
+            return {}
         hidden, targets = out.main.hidden[self.stage - 1], labels.targets[-1]
         others = [branch(hidden)[-1].logits for branch in self.branches]
         logits = torch.stack([out.main[-1].logits, *others])  # [M, B, C]
         terms = {}
         if self.peers:
-            told = targets.expand(len(others), *targets.shape)
-            terms["peers"] = self.peers * cross_entropy(logits[1:], told).mean(dim=1).sum()
+            terms["peers"] = self.peers * total_cross_entropy(logits[1:], targets)
         if len(targets) == 1:
             return terms
         # [B, M] -> [B, 1, M]: one ensemble

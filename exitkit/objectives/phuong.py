@@ -39,7 +39,7 @@ from torch import Tensor
 from exitkit.errors import ConfigError
 from exitkit.objectives import checks
 from exitkit.objectives.base import Flow, Objective
-from exitkit.objectives.functional import cross_entropy
+from exitkit.objectives.functional import soft_cross_entropy
 from exitkit.records import Batch, Blueprint, Clock, Labels, Outputs
 
 
@@ -91,8 +91,7 @@ class AnnealedDistillation(Objective):
     def supervise(self, labels: Labels, batch: Batch, clock: Clock) -> Labels:
         """Give every exit weight S (1 - alpha)."""
         weight = self.scale * (1 - self.alpha)
-        exits, device = len(labels.targets), labels.targets.device
-        return labels.with_weights(torch.full((exits,), weight, device=device))
+        return labels.with_weights(torch.full_like(labels.weights, weight))
 
     def terms(self, out: Outputs, labels: Labels, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return the distillation."""
@@ -100,18 +99,14 @@ class AnnealedDistillation(Objective):
             return {}
         *shallow, deepest = out.main
         students = torch.stack([answer.logits for answer in shallow])  # [K - 1, B, C]
-        taught = self._taught(deepest.logits).expand_as(students)
-        losses = cross_entropy(students.float() / self.temperature, taught)  # [K - 1, B]
+        taught = soft_cross_entropy(deepest.logits, students, self.temperature)
         factor = self.scale * self.alpha * self.temperature.square()
-        return {"distillation": factor * losses.mean(dim=1).sum()}
+        return {"distillation": factor * taught}
 
     @torch.no_grad()
     def after_step(self, out: Outputs, batch: Batch, clock: Clock) -> None:
         """Raise the temperature where the deepest exit is sure; the host does not look."""
-        sureness = self._taught(out.main[-1].logits).amax(dim=1).mean()
+        softened = (out.main[-1].logits.float() / self.temperature).softmax(dim=1)
+        sureness = softened.amax(dim=1).mean()
         risen = self.growth * self.temperature
         self.temperature = torch.where(sureness > self.sure, risen, self.temperature)
-
-    def _taught(self, logits: Tensor) -> Tensor:
-        """Return the deepest exit's softened predictions [B, C], without gradient."""
-        return (logits.detach().float() / self.temperature).softmax(dim=1)

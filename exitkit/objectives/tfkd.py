@@ -32,12 +32,11 @@ Reported
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from exitkit.objectives import checks
 from exitkit.objectives.base import Flow, Objective
-from exitkit.objectives.functional import divergence, smooth
+from exitkit.objectives.functional import divergence, smooth, weigh_deepest
 from exitkit.records import Batch, Blueprint, Clock, Labels, Outputs
 
 
@@ -74,9 +73,7 @@ class WrittenTeacher(Objective):
 
     def supervise(self, labels: Labels, batch: Batch, clock: Clock) -> Labels:
         """Take alpha of the deepest exit's weight."""
-        # The first axis is the exits, whether weights are per image or not.
-        *shallow, deepest = labels.weights
-        return labels.with_weights(torch.stack([*shallow, (1 - self.alpha) * deepest]))
+        return labels.with_weights(weigh_deepest(labels.weights, 1 - self.alpha))
 
     def terms(self, out: Outputs, labels: Labels, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return the divergence from the written teacher."""

@@ -96,9 +96,14 @@ def test_networks_that_do_not_fit_are_refused() -> None:
         BalancedExitEnsemble(uneven)
     BalancedExitEnsemble(uneven, feature=0.0)
     BalancedExitEnsemble(by_hand.blueprint(5, 2))
-    with pytest.raises(ConfigError, match=r"on 6 exits: .* weight -0.01; give at most 1.148"):
+    with pytest.raises(
+        ConfigError, match=r"anneal=1.15 on 6 exits: .* below 0; give at most 1.148"
+    ):
         BalancedExitEnsemble(by_hand.blueprint(6, 2))
     BalancedExitEnsemble(by_hand.blueprint(6, 2), anneal=1.148)
+    BalancedExitEnsemble(by_hand.blueprint(2, 2), anneal=2.0)
+    with pytest.raises(ConfigError, match=r"anneal=.* on 6 exits: .* below 0"):
+        BalancedExitEnsemble(by_hand.blueprint(6, 2), anneal=1e200)
 
 
 @pytest.mark.parametrize(

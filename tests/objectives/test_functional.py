@@ -36,6 +36,58 @@ def test_cross_entropy_of_hard_labels_is_torchs() -> None:
     torch.testing.assert_close(f.cross_entropy(logits, targets), slow)
 
 
+def test_total_cross_entropy_by_hand() -> None:
+    # one says (1/4, 3/4) of both images, the other (1/2, 1/2)
+    logits = torch.tensor([[[0.0, LN3]] * 2, [[0.0, 0.0]] * 2])
+    same = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    one = (2 * LN2 + 2 * LN2 - LN3) / 2
+    assert f.total_cross_entropy(logits, same).item() == pytest.approx(one + LN2)
+    own = torch.tensor([[[1.0, 0.0]] * 2, [[0.0, 1.0]] * 2])
+    assert f.total_cross_entropy(logits, own).item() == pytest.approx(2 * LN2 + LN2)
+
+
+@pytest.mark.parametrize("temperature", [2.0, torch.tensor(2.0)])
+def test_soft_cross_entropy_by_hand(temperature: float | Tensor) -> None:
+    # At T = 2 the teacher says (1/4, 3/4), the students (3/4, 1/4) and (1/2, 1/2).
+    teacher = torch.tensor([[0.0, 2 * LN3]], requires_grad=True)
+    students = torch.tensor([[[2 * LN3, 0.0]], [[0.0, 0.0]]], requires_grad=True)
+    found = f.soft_cross_entropy(teacher, students, temperature)
+    assert found.item() == pytest.approx(2 * LN2 - LN3 / 4 + LN2)
+    told, learned = torch.autograd.grad(found, (teacher, students), allow_unused=True)
+    assert told is None
+    # what each says minus what it is told, over T
+    torch.testing.assert_close(learned, torch.tensor([[[0.25, -0.25]], [[0.125, -0.125]]]))
+
+
+def test_mutual_kl_is_every_ordered_pair_once() -> None:
+    logits = drawn(3, 6, 5)
+    pairs = [(j, i) for j in range(3) for i in range(3) if j != i]
+    slow = sum(
+        4 * F.kl_div((logits[i] / 2).log_softmax(1), (logits[j] / 2).softmax(1),
+                     reduction="batchmean") for j, i in pairs
+    )  # fmt: skip
+    torch.testing.assert_close(f.mutual_kl(logits, 2.0), torch.as_tensor(slow) / 2)
+
+
+def test_powers_fall_from_the_shallowest_exit() -> None:
+    assert f.powers(3.0, 3, 0, torch.device("cpu")).tolist() == [9, 3, 1]
+    assert f.powers(2.0, 3, 1, torch.device("cpu")).tolist() == [8, 4, 2]
+
+
+def test_the_deepest_exit_alone_is_weighed() -> None:
+    assert f.weigh_deepest(torch.tensor([1.0, 3.0]), 0.5).tolist() == [1, 1.5]
+    per_image = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    assert f.weigh_deepest(per_image, 0.5).tolist() == [[1, 2], [1.5, 2]]
+
+
+def test_maps_and_tokens_are_pooled_over_their_positions() -> None:
+    maps = drawn(2, 3, 4, 4)
+    slow = torch.tensor([[maps[b, d].sum() / 16 for d in range(3)] for b in range(2)])
+    torch.testing.assert_close(f.pooled(maps), slow)
+    torch.testing.assert_close(f.pooled(maps.flatten(2).transpose(1, 2)), slow)
+    assert f.channels((3, 4, 5)) == f.channels((20, 3)) == 3
+
+
 def test_kl_by_hand() -> None:
     # T = 2: teacher softmax(0, ln 3), student softmax(0, 0).
     # KL = 1/4 ln(1/2) + 3/4 ln(3/2) = 3/4 ln 3 - ln 2, times T^2 = 4
