@@ -114,7 +114,10 @@ class Attended(nn.Module):
         super().__init__()
         inner = max(1, channels // 16)
         self.scores = nn.Sequential(
-            nn.Linear(channels, inner), nn.BatchNorm1d(inner), nn.ReLU(), nn.Linear(inner, exits)
+            nn.Linear(channels, inner, bias=False),
+            nn.BatchNorm1d(inner),
+            nn.ReLU(),
+            nn.Linear(inner, exits),
         )
         self.mix = nn.Sequential(*conv_bn(channels, channels))
 

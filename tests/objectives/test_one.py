@@ -67,11 +67,15 @@ def test_every_term_by_hand() -> None:
 
 
 def test_the_gate_is_the_papers() -> None:
-    torch.manual_seed(0)
-    gate = Gate(4, 3)
-    hidden = torch.randn(5, 4, 2, 2)
-    scores = gate.norm(gate.linear(hidden.mean((2, 3))))
-    torch.testing.assert_close(gate(hidden), scores.clamp(min=0).softmax(1))
+    gate = Gate(1, 2)
+    with torch.no_grad():
+        gate.linear.weight.copy_(torch.tensor([[1.0], [-2.0]]))
+        gate.norm.weight.copy_(torch.tensor([LN3, LN2]))
+    # two images whose means are 1 and 5: normalised -1 and 1, the second branch the other way
+    # round; times ln 3 and ln 2, and nothing below 0
+    hidden = torch.tensor([[0.0, 2.0], [4.0, 6.0]]).reshape(2, 1, 1, 2)
+    expected = torch.tensor([[1 / 3, 2 / 3], [3 / 4, 1 / 4]])
+    torch.testing.assert_close(gate(hidden), expected, rtol=1e-5, atol=1e-5)
     # tokens [B, N, D] of the same values have the same mean
     torch.testing.assert_close(gate(hidden.flatten(2).transpose(1, 2)), gate(hidden))
 
