@@ -179,13 +179,14 @@ def _sections(body: str) -> dict[str, str]:
 
 
 def _arguments(doc: str) -> dict[str, str]:
-    """Return what a class's docstring says of each argument."""
+    """Return what a class's docstring says of each argument, however many lines it takes."""
     found: dict[str, str] = {}
-    lines = doc.partition("Args:\n")[2].splitlines()
-    for line in lines:
+    name = ""
+    for line in doc.partition("Args:\n")[2].splitlines():
         if not line.startswith("    "):
             break
-        name, colon, text = line.strip().partition(": ")
-        if not line.startswith("     ") and colon:
-            found[name] = text
+        if line.startswith("     "):
+            found[name] += " " + line.strip()
+        else:
+            name, _, found[name] = line.strip().partition(": ")
     return found

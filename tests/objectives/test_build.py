@@ -27,7 +27,7 @@ def test_every_method_is_described_in_full(name: str) -> None:
     assert all(card["sections"].values())
     assert card["summary"].endswith(".")
     for option, told in card["options"].items():
-        assert told["help"], f"the docstring of {name} says nothing of {option}"
+        assert told["help"].endswith("."), f"what the docstring of {name} says of {option}"
     assert [row["term"] for row in card["flow"]] == list(build.OBJECTIVES[name].flow)
 
 
@@ -35,6 +35,12 @@ def test_every_method_is_described_in_full(name: str) -> None:
 def test_the_values_that_make_a_method_plain_are_options_of_it(name: str) -> None:
     kind = build.OBJECTIVES[name]
     assert set(kind.plain) <= set(language.options(kind))
+
+
+def test_an_option_may_take_two_lines() -> None:
+    assert build.describe("ecsd")["options"]["skip"]["help"] == (
+        'whose embedding is not compared: "shallowest", "deepest" (of the shallow exits) or "none".'
+    )
 
 
 def test_options_arrive() -> None:
