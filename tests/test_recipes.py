@@ -76,7 +76,7 @@ def test_the_objective_takes_the_network(path: Path) -> None:
 def test_heads_are_the_papers(path: Path) -> None:
     found = read(path)
     kinds = {names.METHODS[name].heads for name, _ in build.parse(found.method)} - {None}
-    if kinds:
+    if kinds and found.data != "digits":  # the digits' recipe is what no options give
         assert {found.heads} == kinds
 
 

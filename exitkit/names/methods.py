@@ -89,6 +89,7 @@ METHODS: dict[str, Method] = {
         "Progressive Self-Knowledge Distillation with Mutual Learning",
         "all",
         {"weight": 1.0, "live": False},
+        heads="byot",
     ),
     "mate": Method(
         "attention-weighted ensembles of the exits teach every exit, and learn from them",
@@ -105,6 +106,7 @@ METHODS: dict[str, Method] = {
             "teacher_reverse": False,
             "scaled": False,
         },
+        heads="bottle",
     ),
     "loth": Method(
         "all exits' features fuse into a virtual teacher; it and the exits teach each other",

@@ -19,7 +19,8 @@ from exitkit.train.settings import take
         ("eed", "eed"),
         ("beed", "bottle"),
         ("loth", "bottle"),
-        ("mate+dsr", "light"),
+        ("mate+dsr", "bottle"),
+        ("pskd+dmfl", "byot"),
         ("deep", "light"),
     ],
 )
