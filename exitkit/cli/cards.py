@@ -19,6 +19,14 @@ FLOW = (
     Column("hidden", "hidden outputs"),
     Column("modules", "own modules"),
 )
+REACHED = {
+    "all": "all",
+    "shallow": "all but the deepest",
+    "middle": "all but shallowest and deepest",
+    "shallower": "all but the two deepest",
+    "deepest": "the deepest",
+    "none": "none",
+}
 # In millions; "alone" is the plain network cut at the exit, as papers count it.
 COSTS = (
     Column("name", "network"),
@@ -50,11 +58,16 @@ def method(name: str) -> Outcome:
 
     card = build.describe(name)
     options: list[Row] = [
-        {"name": option, "default": str(told["default"]), "help": told["help"]}
+        {"name": option, "default": _short(told["default"]), "help": told["help"]}
         for option, told in card["options"].items()
     ]
     flow: list[Row] = [
-        {**row, "modules": ", ".join(row["modules"]) or "none"} for row in card["flow"]
+        {
+            **row,
+            "exits": REACHED[row["exits"]],
+            "modules": ", ".join(row["modules"]) or "none",
+        }
+        for row in card["flow"]
     ]
     told = f"teaches {_taught(card)}; --heads paper: {card['heads']}"
     parts = [f"{card['name']}: {card['title']}\n{card['source']}\n{told}"]
@@ -128,6 +141,11 @@ def _rows(one: dict[str, Any]) -> list[Row]:  # Any: what `_model` returns
     ]
     stem = "" if one["stem"] == "cifar" else f", {one['stem']} stem"
     return [{**rows[0], "name": one["name"] + stem}, *rows[1:]]
+
+
+def _short(default: object) -> str:
+    """Return a default to four digits: 80 / 300 has sixteen."""
+    return str(float(f"{default:.4g}") if isinstance(default, float) else default)
 
 
 def _taught(card: dict[str, Any]) -> str:

@@ -60,7 +60,8 @@ class VirtualTeacher(Objective):
 
     Args:
         blueprint: of the network.
-        base: of the growing weights; 1 treats all exits alike.
+        base: how much more each exit listens to the virtual teacher than the one behind it; 1
+            treats all exits alike.
         temperature: T.
         teacher: weight of what the virtual teacher learns.
         distillation: weight of what the exits learn from it.
