@@ -70,9 +70,18 @@ def ends(spine: Spine, last: fx.Node, classifier: str | None) -> Ends:
     fit = [n for n in between if spine.alone(n) and layout(spine.shapes[n]).kind == kind]
     for before, node in pairwise(fit):
         pooled = layout(spine.shapes[before]).positions > layout(spine.shapes[node]).positions == 1
-        if pooled and not spine.learns(node):
+        if pooled and _averages(spine, node):
             return Ends(before, embedding)
     return Ends(fit[-1], embedding)
+
+
+def _averages(spine: Spine, node: fx.Node) -> bool:
+    """Whether a node that leaves one position is the pooling at the end.
+
+    It has nothing to learn, and a maximum is rather taken between blocks.
+    """
+    called = type(spine.part(node.target)) if node.op == "call_module" else node.target
+    return not spine.learns(node) and "max" not in getattr(called, "__name__", str(called)).lower()
 
 
 def stages(spine: Spine, cuts: Sequence[fx.Node]) -> list[fx.GraphModule]:
@@ -181,10 +190,19 @@ def run(pieces: Sequence[fx.GraphModule], images: Tensor) -> Tensor:
     for piece in pieces:
         before = hidden._version
         output = piece(hidden)
-        if hidden._version != before:
+        if hidden._version != before or _in_place(piece):
             _copying(piece)
         hidden = output[0] if isinstance(output, tuple) else output
     return hidden
+
+
+def _in_place(piece: fx.GraphModule) -> bool:
+    """Whether the first layer is told to overwrite its input; dropout does so in training only."""
+    for user in next(iter(piece.graph.nodes)).users:
+        layer = piece.get_submodule(str(user.target)) if user.op == "call_module" else None
+        if user.kwargs.get("inplace") or getattr(layer, "inplace", False):
+            return True
+    return False
 
 
 def _copying(piece: fx.GraphModule) -> None:

@@ -96,7 +96,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ImportError as error:
-        raise _missing(f"weights {path}", "safetensors", "timm") from error
+        raise _missing(f"weights {path}", "safetensors", "train") from error
     try:
         return load_file(path)
     except SafetensorError as error:

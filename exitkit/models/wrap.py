@@ -19,6 +19,8 @@ from exitkit.models.exitnet import ExitNet
 from exitkit.models.foreign_heads import head
 from exitkit.models.spine import Spine
 
+SHOWN = 120  # characters of torch's own message
+
 
 def wrap(
     model: nn.Module,
@@ -109,10 +111,11 @@ def _load(model: nn.Module, path: Path, size: int) -> None:
     try:
         model.load_state_dict(found)
     except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:]]
+        line = next(iter(str(error).splitlines()[1:]), str(error)).strip()
+        first = line if len(line) < SHOWN else f"{line[:SHOWN]}..."
         raise ConfigError(
             f"weights {path}",
-            f"they are another model's ({'; '.join(lines[:2])})",
+            f"they are another model's ({first})",
             "give the --arch that they were trained with",
         ) from error
 
