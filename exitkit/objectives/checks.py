@@ -83,12 +83,18 @@ def equal_features(method: str, blueprint: Blueprint) -> None:
         )
 
 
-def shared_stage(method: str, stage: int, blueprint: Blueprint) -> None:
-    """Refuse a last shared stage that leaves the branches none of their own."""
+def earlier_stage(method: str, stage: int, blueprint: Blueprint) -> None:
+    """Refuse a stage that no other follows."""
     deepest = len(blueprint.hidden)
+    if deepest == 1:
+        raise ConfigError(
+            f"method {method!r}",
+            "the network has one stage, and what is added needs an earlier one",
+            "cut the network into stages, or use another method",
+        )
     if not 1 <= stage < deepest:
         raise ConfigError(
             f"{method}(stage={stage})",
-            f"the network has {deepest} stages and its branches need one of their own",
+            f"the network has {deepest} stages, and one must follow",
             f"give 1 to {deepest - 1}",
         )

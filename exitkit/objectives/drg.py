@@ -37,7 +37,6 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from exitkit.errors import ConfigError
 from exitkit.models.blocks import initialise
 from exitkit.models.paper_heads import Gate, separable
 from exitkit.objectives import checks
@@ -105,16 +104,11 @@ class ReverseGuidance(Objective):
         checks.feature_maps("drg", blueprint)
         checks.not_negative(alpha=alpha, labels=labels)
         checks.above_zero("temperature", temperature)
-        deepest = len(blueprint.hidden)
-        if not 1 <= stage < deepest:
-            raise ConfigError(
-                f"drg(stage={stage})",
-                f"the network has {deepest} stages and its end needs no second classifier",
-                f"give 1 to {deepest - 1}",
-            )
+        checks.earlier_stage("drg", stage, blueprint)
         self.alpha, self.temperature, self.labels, self.stage = alpha, temperature, labels, stage
         channels = blueprint.hidden[stage - 1][0]
-        self.auxiliary = Auxiliary(channels, deepest - stage, blueprint.classes)
+        halvings = len(blueprint.hidden) - stage
+        self.auxiliary = Auxiliary(channels, halvings, blueprint.classes)
 
     def terms(self, out: Outputs, labels: Labels, batch: Batch, clock: Clock) -> dict[str, Tensor]:
         """Return what the auxiliary classifier learns and what it teaches."""

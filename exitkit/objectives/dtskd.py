@@ -46,7 +46,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from exitkit.errors import ConfigError
 from exitkit.objectives import checks
 from exitkit.objectives.base import Flow, Objective
 from exitkit.objectives.functional import (
@@ -167,14 +166,8 @@ class DualTeachers(Objective):
         checks.at_least("width", width, 1)
         self.main, self.branches, self.distillation = main, branches, distillation
         self.temperature, self.hard, self.past, self.live = temperature, hard, memory, live
-        shapes = blueprint.hidden[:-1]
-        if not shapes:
-            raise ConfigError(
-                "method 'dtskd'",
-                "the network has one stage, and branches look at the earlier ones",
-                "cut the network into stages, or use 'pskd'",
-            )
-        widths = [channels(shape) for shape in shapes]
+        checks.earlier_stage("dtskd", 1, blueprint)
+        widths = [channels(shape) for shape in blueprint.hidden[:-1]]
         self.top_down = TopDown(blueprint.embeddings[-1], widths, width, blueprint.classes)
         # of the deepest exit, then of the branches, deep to shallow
         self.memory = Table(blueprint.samples, 1 + len(widths), blueprint.classes)

@@ -55,7 +55,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from exitkit.errors import ConfigError
-from exitkit.objectives import checks
+from exitkit.objectives import checks, twins
 from exitkit.objectives.base import Flow, Objective
 from exitkit.objectives.ffsd_modules import Fusion, SelfDistiller, depthwise_block, frozen
 from exitkit.objectives.functional import (
@@ -160,8 +160,8 @@ class FeatureFusion(Objective):
         self._build(blueprint, students)
 
     def _build(self, blueprint: Blueprint, students: int) -> None:
-        deepest, channels = len(blueprint.hidden), blueprint.hidden[-1][0]
-        self.students = nn.ModuleList(blueprint.build(1, (deepest,)) for _ in range(students))
+        channels = blueprint.hidden[-1][0]
+        self.students = twins.make(blueprint, students)
         self.fusion = Fusion(channels, students, blueprint.classes)
         self.decoder = depthwise_block(channels, students * channels)
         # Of students 2..m, then of the leader.
@@ -238,14 +238,10 @@ class FeatureFusion(Objective):
 
     def param_groups(self) -> list[ParamGroup]:
         """Step students and decoder as the leader is stepped, the fusion with less decay."""
-        groups = [
-            ParamGroup(f"student{number}", tuple(student.parameters()), "sgd", {})
-            for number, student in enumerate(self.students, start=1)
-        ]
         decay = {"weight_decay": 1e-5}
         adam = {"lr": 1e-3, "weight_decay": 1e-4}
         return [
-            *groups,
+            *twins.groups(self.students, "student", first=1),
             ParamGroup("decoder", tuple(self.decoder.parameters()), "sgd", {}),
             ParamGroup("fusion", tuple(self.fusion.parameters()), "sgd", decay),
             ParamGroup("distillers", tuple(self.distillers.parameters()), "adam", adam),

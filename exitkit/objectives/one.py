@@ -109,7 +109,7 @@ class NativeEnsemble(Objective):
         checks.above_zero("temperature", temperature)
         checks.share("ramp", ramp)
         checks.not_negative(peers=peers, ensemble=ensemble, distillation=distillation)
-        checks.shared_stage("one", stage, blueprint)
+        checks.earlier_stage("one", stage, blueprint)
         self.stage, self.temperature, self.ramp = stage, temperature, ramp
         self.peers, self.ensemble, self.distillation = peers, ensemble, distillation
         self.branches = twins.make(blueprint, branches - 1, stage + 1)
