@@ -1,8 +1,9 @@
 """DMFL: the deepest exit and every other learn each other's pooled features.
 
 Source
-    Progressive Self-Knowledge Distillation with Mutual Learning, equation (3): the differentiable
-    mutual feature learning that joins PS-KD and BYOT, `pskd+byot(last=1.9)+dmfl`.
+    Chottananurak, Jeong, Kabir, Phisannupawong: Progressive Self-Knowledge Distillation with Mutual
+    Learning, equation (3), the deep mutual feature loss; with PS-KD and BYOT the paper's method is
+    `pskd+byot(last=1.9)+dmfl`.
 
 Idea
     Read as a distribution over its channels, an embedding says which patterns an image shows. The
@@ -10,7 +11,7 @@ Idea
 
 Equations
     u_i = softmax(f_i)                                   over the channels
-    L   = 1/(K-1) sum_{i<K} ( KL(sg u_K || u_i) + KL(sg u_i || u_K) )
+    L   = weight / (K-1) sum_{i<K} ( KL(sg u_K || u_i) + KL(sg u_i || u_K) )
 
 Symbols
     K     exits, K the deepest

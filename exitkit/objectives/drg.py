@@ -1,7 +1,8 @@
 """DRG: an auxiliary classifier in the middle teaches the whole network, its senior.
 
 Source
-    LightSKD, arXiv 2305.09183, part DRG (distillation with reverse guidance).
+    Wang, Han, Guo: Lightweight Self-Knowledge Distillation with Multi-source Information Fusion
+    (LightSKD), arXiv 2305.09183, part DRG (distillation with reverse guidance).
 
 Idea
     A classifier on an early stage has seen little and is unsure in another way than the network.

@@ -1,7 +1,8 @@
 """DSR: the sorted logits of the previous batch teach this batch how sure to be.
 
 Source
-    LightSKD, arXiv 2305.09183, part DSR (differentiable sorting regularisation).
+    Wang, Han, Guo: Lightweight Self-Knowledge Distillation with Multi-source Information Fusion
+    (LightSKD), arXiv 2305.09183, part DSR (distillation with shape-wise regularisation).
 
 Idea
     Sorted logits carry no class, only the shape of a prediction: how far the best answer stands

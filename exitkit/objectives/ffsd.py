@@ -1,7 +1,8 @@
 """FFSD: students teach each other, their fusion teaches a leader, and the leader is deployed.
 
 Source
-    Feature Fusion and Self-Distillation, arXiv 2103.14473, IEEE TNNLS 2022, and the authors' code.
+    Li, Lin, Wang, Wu, Tian, Shao, Ji: Distilling a Powerful Student Model via Online Knowledge
+    Distillation (FFSD), arXiv 2103.14473, IEEE TNNLS 2022, and the authors' code.
 
 Idea
     m students learn from labels and from each other, and are kept diverse by attention maps. A

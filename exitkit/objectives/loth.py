@@ -1,7 +1,8 @@
 """LOTH: all exits' features fuse into a virtual teacher; it and the exits teach each other.
 
 Source
-    Live on the Hump, ACM MM 2024, and the authors' code.
+    Wang, Hao, Wu, Bai: Live on the Hump: Self Knowledge Distillation via Virtual Teacher-Students
+    Mutual Learning, ACM MM 2024, and the authors' code.
 
 Idea
     No exit is the teacher. A small module weighs the features of all exits, fuses them and has a

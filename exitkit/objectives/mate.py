@@ -1,7 +1,8 @@
 """MATE (our reading): ensembles of the exits, weighted by attention, teach every exit.
 
 Source
-    MATE, Frontiers of Information Technology & Electronic Engineering 25(4):585-599, 2024.
+    Sun, Chen, Wang, Ye, Feng, Chen: Multi-Exit Self-Distillation with Appropriate Teachers (MATE),
+    Frontiers of Information Technology & Electronic Engineering 25(4):585-599, 2024.
     The article is closed and has no public code: this is our reading of its abstract and of its
     authors' summary, and results must be labelled "MATE (our reading)". The attention is that of
     OKDDip (Chen, Mei, Wang, Feng, Chen, AAAI 2020), two of whose authors it shares.
