@@ -8,7 +8,7 @@ WIDTH, TOKENS = 24, 16
 
 
 class Block(nn.Module):
-    """Goes its own way by looking at its input, which no tracer could follow."""
+    """Looks at its values where it learns, which no tracer could follow."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -17,7 +17,7 @@ class Block(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         hidden = self.norm(self.conv(hidden))
-        return hidden if hidden.sum() > -1e9 else -hidden
+        return -hidden if self.training and hidden.sum() > 1e9 else hidden
 
 
 class Convolutional(nn.Module):
