@@ -56,7 +56,7 @@ class OrtSegment:
     def run(
         self, hidden: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Take hidden [n, *input_shape]; return logits [n, C] and the next segment's hidden or None.
+        """Take hidden [n, *input_shape]; return logits [n, C] and the next hidden or None.
 
         A contiguous input is read where it lies and the outputs are handed over, not copied.
 

@@ -9,8 +9,8 @@ from exitkit.errors import ConfigError
 
 def test_the_options_are_these_and_come_from_the_config() -> None:
     assert [field.name for field in settings.flags()] == [
-        "method", "arch", "at", "data", "epochs", "width", "heads", "batch_size", "lr", "image_size",
-        "seed", "device", "precision", "regime", "weights", "paper_protocol",
+        "method", "arch", "at", "data", "epochs", "width", "heads", "batch_size", "lr",
+        "image_size", "seed", "device", "precision", "regime", "weights", "paper_protocol",
     ]  # fmt: skip
 
 
