@@ -48,14 +48,23 @@ def _classifier(width: float, inputs: int, classes: int) -> nn.Module:
 
 
 def initialise(module: nn.Module) -> None:
-    """Draw convolutions as every network does, linear layers from N(0, 0.01); scale norms by 0.5.
-
-    Biases start at 0.
-    """
+    """Draw convolutions as every network does; norms start at 0.5."""
     blocks.initialise(module)
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             nn.init.constant_(part.weight, 0.5)
+
+
+def initialise_full(module: nn.Module) -> None:
+    """Draw as `initialise` does, and linear layers from N(0, 0.01) with biases of 0.
+
+    Three layers of so small weights hardly pass a gradient on, the less the narrower they are. On
+    digits the deepest exit stayed at chance for 12 epochs at a quarter of the width and for 9 at
+    half of it; with the weights that torch draws it reached 99 %. Narrower networks begin with
+    those.
+    """
+    initialise(module)
+    for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.normal_(part.weight, 0.0, 0.01)
             nn.init.zeros_(part.bias)
@@ -71,7 +80,7 @@ def _vgg(convolutions: tuple[int, ...], width: float) -> Backbone:
         depthwise=False,
         rounding=("down", "down"),
         classifier=partial(_classifier, width),
-        initialise=initialise,
+        initialise=initialise_full if width >= 1 else initialise,
     )
 
 

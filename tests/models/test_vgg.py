@@ -73,6 +73,13 @@ def test_first_weights_are_those_of_the_paper():
     assert [type(network.heads[k].classifier) for k in "123"] == [nn.Linear] * 3
 
 
+def test_a_narrow_classifier_begins_with_weights_that_let_it_learn():
+    torch.manual_seed(0)
+    classifier = build("vgg16_bn", 5, width=0.25, exits=(4,)).heads["4"].classifier
+    # uniform between -1 / sqrt(128) and 1 / sqrt(128)
+    assert classifier[0].weight.std().item() == pytest.approx((3 * 128) ** -0.5, rel=0.02)
+
+
 def test_the_own_classifier_drops_out_in_training_only():
     torch.manual_seed(0)
     network = build("vgg16_bn", 5, width=0.25, exits=(4,))
