@@ -129,7 +129,7 @@ def _model(
             }
             for i, number in enumerate(counted.exits)
         ],
-        "warning": costs.warning(counted),
+        "warning": costs.warning(counted, heads),
     }
 
 

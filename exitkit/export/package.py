@@ -114,7 +114,7 @@ def export(
     if failure is not None:
         do = f"{failure.do}; {final} was written without engines"
         raise ExportError(failure.asked, failure.found, do) from failure
-    warning = costs.warning(source.costs, kept)
+    warning = costs.warning(source.costs, card.heads, kept)
     notes = () if warning is None else (warning,)
     return ExportReport(final, proof, manifest, fitted.chosen, notes)
 

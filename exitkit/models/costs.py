@@ -120,11 +120,12 @@ def _parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def warning(costs: Costs, exits: Sequence[int] | None = None) -> str | None:
+def warning(costs: Costs, heads: str, exits: Sequence[int] | None = None) -> str | None:
     """Say which kept early exits cost more to leave at than the whole network without exits.
 
     Args:
         costs: of the network.
+        heads: kind of its heads; where it is the cheap one, no cheaper one is advised.
         exits: the kept exits, shallow to deep; all where not given.
 
     Returns:
@@ -139,8 +140,9 @@ def warning(costs: Costs, exits: Sequence[int] | None = None) -> str | None:
     ]
     if not dear:
         return None
+    cheaper = "" if heads == "light" else " or train with --heads light"
     return (
         f"leaving at {', '.join(dear)} multiply-adds per image, all kept heads on the way paid; "
         f"the network without early exits costs {costs.plain / 1e6:.1f} M: these exits save "
-        "nothing, keep fewer exits or train with --heads light"
+        f"nothing, keep fewer exits{cheaper}"
     )

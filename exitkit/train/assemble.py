@@ -86,7 +86,7 @@ def assemble(
         step,
         _loader(config, data, step.objective, device),
         _card(config, data, network, counted),
-        tuple(filter(None, [told, costs.warning(counted), *table.notes(objective)])),
+        tuple(filter(None, [told, costs.warning(counted, config.heads), *table.notes(objective)])),
     )
 
 

@@ -173,21 +173,28 @@ def test_a_branch_has_no_costs_per_image():
 def test_warning_names_both_numbers_of_every_dear_exit():
     found = costs.count(build("mobilenetv2", 100, heads="bottle"), 32)
     # 14.9 + 142.8; and 27.2 + 142.8 + 89.7, the heads on the way paid
-    text = costs.warning(found)
+    text = costs.warning(found, "bottle")
     assert text is not None
     assert re.search(r"exit 1 costs 157\.7 M, exit 2 costs 259\.6 M", text)
     assert "the network without early exits costs 88.1 M" in text
     assert "exit 4" not in text
+    assert text.endswith("keep fewer exits or train with --heads light")
     # exit 3 alone: 58.7 + 34.4 = 93.1
-    assert "exit 3 costs 93.1 M" in (costs.warning(found, [3, 4]) or "")
+    assert "exit 3 costs 93.1 M" in (costs.warning(found, "bottle", [3, 4]) or "")
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet20", "mobilenetv2"])
 def test_light_heads_need_no_warning(arch):
-    assert costs.warning(costs.count(build(arch, 100), 32)) is None
+    assert costs.warning(costs.count(build(arch, 100), 32), "light") is None
+
+
+def test_light_heads_that_are_dear_are_not_advised_against_themselves():
+    text = costs.warning(costs.count(build("shufflenetv1", 100), 32), "light")
+    assert text is not None
+    assert text.endswith("these exits save nothing, keep fewer exits")
 
 
 def test_dear_heads_that_are_not_kept_need_no_warning():
     found = costs.count(build("resnet18", 100, heads="bottle"), 32)
-    assert "exit 3 costs 723.3 M" in (costs.warning(found) or "")
-    assert costs.warning(found, [1, 4]) is None
+    assert "exit 3 costs 723.3 M" in (costs.warning(found, "bottle") or "")
+    assert costs.warning(found, "bottle", [1, 4]) is None
