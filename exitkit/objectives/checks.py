@@ -1,6 +1,7 @@
 """Checks of what a method is given; each refuses with the name of what is wrong."""
 
 import math
+from collections.abc import Mapping
 
 from exitkit.errors import ConfigError
 from exitkit.records import Blueprint
@@ -22,6 +23,24 @@ def above_zero(option: str, value: float | int) -> None:
     """Refuse a value that is not positive."""
     if not value > 0 or math.isinf(value):
         raise ConfigError(f"{option}={value}", "is not above 0", "give a positive number")
+
+
+def taught(method: str, learns: Mapping[str, float], **teaches: float) -> None:
+    """Refuse a method whose own networks would teach although nothing teaches them.
+
+    Args:
+        method: its name.
+        learns: weights from which its own networks learn, by option; one above 0 is enough.
+        teaches: the weight with which they teach, by option.
+    """
+    ((option, weight),) = teaches.items()
+    if weight and not any(learns.values()):
+        written = ", ".join(f"{name}={value}" for name, value in {**learns, **teaches}.items())
+        raise ConfigError(
+            f"{method}({written})",
+            "a part that knows nothing would teach the network",
+            f"give {' or '.join(learns)} above 0, or {option}=0.0 too",
+        )
 
 
 def share(option: str, value: float | int) -> None:

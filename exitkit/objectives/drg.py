@@ -105,6 +105,7 @@ class ReverseGuidance(Objective):
         checks.feature_maps("drg", blueprint)
         checks.not_negative(alpha=alpha, labels=labels)
         checks.above_zero("temperature", temperature)
+        checks.taught("drg", {"labels": labels}, alpha=alpha)
         checks.earlier_stage("drg", stage, blueprint)
         self.alpha, self.temperature, self.labels, self.stage = alpha, temperature, labels, stage
         channels = blueprint.hidden[stage - 1][0]

@@ -94,6 +94,7 @@ class VirtualTeacher(Objective):
         checks.above_zero("base", base)
         checks.above_zero("temperature", temperature)
         checks.not_negative(teacher=teacher, distillation=distillation)
+        checks.taught("loth", {"teacher": teacher}, distillation=distillation)
         if fusion not in FUSIONS:
             raise unknown("fusion of method 'loth'", fusion, FUSIONS)
         exits = len(blueprint.exits)

@@ -83,6 +83,7 @@ class DiversePeers(Objective):
         checks.above_zero("temperature", temperature)
         checks.share("ramp", ramp)
         checks.not_negative(peers=peers, distillation=distillation)
+        checks.taught("okddip", {"peers": peers}, distillation=distillation)
         checks.earlier_stage("okddip", stage, blueprint)
         self.stage, self.temperature, self.ramp = stage, temperature, ramp
         self.label_weight, self.distillation = peers, distillation

@@ -109,6 +109,8 @@ class NativeEnsemble(Objective):
         checks.above_zero("temperature", temperature)
         checks.share("ramp", ramp)
         checks.not_negative(peers=peers, ensemble=ensemble, distillation=distillation)
+        learn = {"peers": peers, "ensemble": ensemble}
+        checks.taught("one", learn, distillation=distillation)
         checks.earlier_stage("one", stage, blueprint)
         self.stage, self.temperature, self.ramp = stage, temperature, ramp
         self.peers, self.ensemble, self.distillation = peers, ensemble, distillation

@@ -90,6 +90,14 @@ def test_a_stage_that_is_not_in_the_middle_is_refused(stage: int) -> None:
         ReverseGuidance(tiny.blueprint((3,)), stage=stage)
 
 
+def test_a_classifier_that_learns_nothing_must_not_guide() -> None:
+    with pytest.raises(
+        ConfigError, match=r"drg\(labels=0.0, alpha=0.2\): a part that knows nothing"
+    ):
+        ReverseGuidance(tiny.blueprint((3,)), labels=0.0)
+    ReverseGuidance(tiny.blueprint((3,)), labels=0.0, alpha=0.0)
+
+
 def test_tokens_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"'drg': compares feature maps, .* has tokens"):
         ReverseGuidance(replace(tiny.blueprint((3,)), hidden=((5, 8), (5, 8), (5, 8))))
