@@ -32,6 +32,8 @@ Differences
     `main` is 0.2 * 3 in the paper, `branches` 0.2: three branches below four stages. They are
     numbers of their own here, for networks with other stages. CE stands for KL(q || z), which
     differs by a constant. `memory` scales the share 1 - a_e of the past.
+    In a sum the branches learn from what the parts before this one made of the labels: `ls+dtskd`
+    smooths theirs too, `dtskd+ls` those of the deepest exit alone.
     A batch of one image has no branches, because batch norm cannot see one, and is not remembered.
 
 Reported

@@ -102,16 +102,16 @@ class FeatureFusion(Objective):
 
     Args:
         blueprint: of the network.
-        students: m.
-        temperature: T.
-        diversity: weight of (9) and (11).
-        fusion: weight of (5) and (13).
-        self_distillation: weight of (10).
+        students: how many there are beside the leader, m; at least 2.
+        temperature: T of every KL.
+        diversity: weight of what sets the students' attention maps apart, (9) and (11).
+        fusion: weight of the leader's attention maps against the fusion's, (5) and (13).
+        self_distillation: weight of the nets that imagine earlier stages, (10).
         distillation: weight of every KL.
         balance: weight of the attention maps against the features in (10).
-        leader_depth: weight of (13) against (5).
-        ramp: share of the run in which the three weights grow.
-        unit: whether n is 1 in (8).
+        leader_depth: weight of the leader's earlier stages, (13), against its last, (5).
+        ramp: share of the run in which `diversity`, `fusion` and `self_distillation` grow.
+        unit: whether n is 1 in (8), instead of the length of the attention map.
     """
 
     flow: ClassVar[dict[str, Flow]] = {
