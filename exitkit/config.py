@@ -152,7 +152,7 @@ class TrainConfig:
         for name in ("warmup", "tune_share", "backbone_share", "ema"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
-                raise ConfigError(f"{name} {value}", "is no share below 1", "give 0 or more")
+                raise ConfigError(f"{name} {value}", "is no share", "give 0 or more, below 1")
 
 
 def _refuse_places(config: TrainConfig) -> None:
@@ -186,7 +186,7 @@ def parse(settings: dict[str, Any], where: str) -> TrainConfig:
     hints = typing.get_type_hints(TrainConfig)
     for name in settings:
         if name not in hints:
-            raise unknown(f"setting (in {where})", name, hints)
+            raise unknown("setting", name, hints, where)
     return TrainConfig(**{k: _convert(k, v, hints[k], where) for k, v in settings.items()})
 
 

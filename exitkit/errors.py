@@ -87,11 +87,20 @@ class Overloaded(RequestError):
         self.retry_after_s = retry_after_s
 
 
-def unknown(kind: str, name: str, choices: Iterable[str]) -> ConfigError:
-    """Make the error for a name that does not exist, with the nearest one and all choices."""
+def unknown(kind: str, name: str, choices: Iterable[str], where: str = "") -> ConfigError:
+    """Make the error for a name that does not exist, with the nearest one and all choices.
+
+    Args:
+        kind: what it should be a name of.
+        name: what was written.
+        choices: the names that there are.
+        where: where it was written, if that is worth telling.
+    """
     known = sorted(choices)
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return ConfigError(
-        f"{kind} {name!r}", f"no such {kind}", f"{hint}choose one of: {', '.join(known)}"
+        f"{kind} {name!r}{where and f' ({where})'}",
+        f"no such {kind}",
+        f"{hint}choose one of: {', '.join(known)}",
     )

@@ -141,7 +141,7 @@ def test_weights_fit_or_are_refused(prepare, tmp_path, write_digits):
         ("autoaugment", "cifar10", "did you mean 'cifar'"),
         ("clip", -1, "clip -1.0: is below zero"),
         ("cutout_holes", 0, "is not above zero"),
-        ("backbone_share", 1, "is no share below 1"),
+        ("backbone_share", 1, "is no share; give 0 or more, below 1"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(name, value, words):
