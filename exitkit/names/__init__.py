@@ -3,7 +3,7 @@
 A guard checks these tables against the code.
 """
 
-from exitkit.names.foreign import FRESH, PUBLISHED, SOURCES, exits, foreign
+from exitkit.names.foreign import FRESH, PUBLISHED, SOURCES, exits, foreign, handwritten
 from exitkit.names.methods import METHODS, Method
 from exitkit.names.networks import HEADS, NETWORKS, PAPER, STEMS, Network, usual_stem
 
@@ -21,6 +21,7 @@ __all__ = [
     "Network",
     "exits",
     "foreign",
+    "handwritten",
     "usual_stem",
 ]
 

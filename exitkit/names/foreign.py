@@ -18,6 +18,11 @@ def foreign(arch: str) -> bool:
     return source in SOURCES and bool(colon and name)
 
 
+def handwritten(arch: str) -> bool:
+    """Whether a network is what a function of the user's own returns."""
+    return foreign(arch) and arch.startswith("python:")
+
+
 def exits(arch: str, at: tuple[str, ...]) -> int:
     """Return how many exits a network has at most; a foreign one's end is one more than its cuts.
 

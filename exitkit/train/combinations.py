@@ -1,5 +1,6 @@
 """Settings that cannot be combined, or not with the method, refused before anything is built."""
 
+from exitkit import names
 from exitkit.config import TrainConfig
 from exitkit.errors import ConfigError
 from exitkit.objectives import build as objectives
@@ -35,7 +36,8 @@ def _refuse_frozen(config: TrainConfig) -> None:
             "it teaches the deepest exit only, which is frozen",
             "add '+deep', or take a method that teaches all exits (exitkit methods)",
         )
-    if config.weights == "fresh":
+    # What a function of the user's own returns may have learned already; only he knows.
+    if config.weights == names.FRESH and not names.handwritten(config.arch):
         raise ConfigError(
             "--regime frozen",
             "the frozen network would keep its random weights",

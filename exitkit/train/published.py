@@ -1,5 +1,8 @@
 """A network from elsewhere with weights from elsewhere: its makers', or a file of its own layout.
 
+A function of the user's own (`python:`) may load weights itself; frozen, its network stays as the
+function made it.
+
 Such weights know their own classes and expect their own normalisation of the pixels. (Weights of
 an exitkit run, also of a wrapped network, are `weights`' business.)
 """
@@ -18,8 +21,10 @@ from exitkit.train.settings import Resolved
 
 def given(config: TrainConfig) -> bool:
     """Whether the settings ask for such weights."""
-    if not names.foreign(config.arch) or config.weights == names.FRESH:
+    if not names.foreign(config.arch):
         return False
+    if config.weights == names.FRESH:
+        return config.regime == "frozen"  # only of `python:`, see `combinations`
     if config.weights in names.PUBLISHED:
         return True
     held = sources.read_weights(Path(config.weights))
@@ -39,6 +44,8 @@ def network(
         return None
     keep = config.regime == "frozen"
     made = wrap.named(config.arch, config.at, classes, size, exits, 1, config.weights, keep)
+    if config.weights == names.FRESH:
+        return made, f"weights of {config.arch}: those with which the function returns it"
     look = sources.look(config.arch)
     told = "" if look is None else f"; images are normalised as they expect: mean {look[0]}"
     return made, f"weights of {config.arch}: {config.weights}{told}"

@@ -1,5 +1,6 @@
 """Runs of networks from elsewhere: hand-written ones of tests.models.foreign, and torchvision's."""
 
+import copy
 import json
 
 import pytest
@@ -11,6 +12,7 @@ from exitkit.config import parse
 from exitkit.errors import ConfigError
 from exitkit.export import choices
 from exitkit.train import evaluate, session
+from tests.models import foreign
 from tests.train import tiny
 
 MAPS = {"arch": "python:tests.models.foreign:convolutional", "at": ("blocks.0", "blocks.1")}
@@ -86,6 +88,24 @@ def test_a_frozen_network_keeps_its_classes(prepare, tmp_path):
     with pytest.raises(ConfigError, match="as it is on 3 classes: its weights tell 9 classes"):
         prepare("frozen", regime="frozen", **changes)
     assert prepare("joint", **changes).network.exits == (1, 2, 3)
+
+
+@pytest.mark.parametrize("told", [3, 9])
+def test_a_function_may_bring_weights_of_its_own(prepare, monkeypatch, told):
+    model = foreign.Convolutional(told).eval()
+    monkeypatch.setattr(foreign, "convolutional", lambda: copy.deepcopy(model))
+    changes = {**USUAL, **MAPS, "method": "deep", "regime": "frozen"}
+    if told == 9:
+        with pytest.raises(ConfigError, match="as it is on 3 classes: its weights tell 9 classes"):
+            prepare("frozen", **changes)
+        return
+    opened = prepare("frozen", **changes)
+    assert any("with which the function returns it" in note for note in opened.notes)
+    list(opened.run())
+    network, _ = evaluate.trained(opened.files)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(network(images)[-1].logits, model(images))
 
 
 def test_a_run_resumes_without_the_file_that_it_began_with(prepare, tmp_path):
