@@ -1,5 +1,7 @@
 """What `methods` and `models` know: cards of objectives, costs of networks."""
 
+import textwrap
+from dataclasses import asdict
 from typing import Any
 
 from exitkit import names
@@ -10,8 +12,9 @@ from exitkit.report.tables import Column, Row
 METHODS = (
     Column("name", "method"),
     Column("teaches", "teaches"),
-    Column("title", "what it does"),
+    Column("title", "what it does; its source; its options and their defaults"),
 )
+WIDE = 84  # characters of the last column of METHODS, where options are broken into lines
 OPTIONS = (Column("name", "option"), Column("default", "default"), Column("help", "what it is"))
 FLOW = (
     Column("term", "term"),
@@ -41,15 +44,21 @@ COSTS = (
 
 def methods() -> Outcome:
     """List the objectives."""
-    rows: list[Row] = [
-        {"name": name, "title": one.title, "source": one.source, "teaches": one.teaches}
-        for name, one in names.METHODS.items()
-    ]
+    told = [{"name": name, **asdict(one)} for name, one in names.METHODS.items()]
+    rows = [row for name, one in names.METHODS.items() for row in _listed(name, one)]
     words = (
         f"{tables.text(rows, METHODS)}\n\n"
         "They add up: --method 'pskd(alpha=0.8)+byot'. One card: exitkit methods mate"
     )
-    return Outcome({"methods": rows}, words)
+    return Outcome({"methods": told}, words)
+
+
+def _listed(name: str, one: names.Method) -> list[Row]:
+    """Return a method's lines of the list: title, source, options."""
+    options = " ".join(f"{option}={_short(value)}" for option, value in one.options.items())
+    more = [one.source, *textwrap.wrap(options, WIDE)]
+    first: Row = {"name": name, "teaches": one.teaches, "title": one.title}
+    return [first, *({"title": f"  {line}"} for line in more)]
 
 
 def method(name: str) -> Outcome:
@@ -93,6 +102,9 @@ def models(classes: int, heads: str, width: float, image_size: int) -> Outcome:
         tables.text([row for one in found for row in _rows(one)], COSTS),
         "",
         *(f"{one['name']}: {one['title']}" for one in found),
+        "",
+        "Networks from elsewhere: exitkit train --arch torchvision:NAME --at PLACE,PLACE (or timm:",
+        "NAME, python:MODULE:FUNCTION)",
     ]
     warnings = [f"{one['name']}: warning: {one['warning']}" for one in found if one["warning"]]
     words += ["", *warnings] if warnings else []
@@ -144,8 +156,8 @@ def _rows(one: dict[str, Any]) -> list[Row]:  # Any: what `_model` returns
 
 
 def _short(default: object) -> str:
-    """Return a default to four digits: 80 / 300 has sixteen."""
-    return str(float(f"{default:.4g}") if isinstance(default, float) else default)
+    """Return a default as it is written, to four digits: 80 / 300 has sixteen."""
+    return repr(float(f"{default:.4g}") if isinstance(default, float) else default)
 
 
 def _taught(card: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ import click
 
 from exitkit import names
 from exitkit.cli import output
-from exitkit.errors import unknown
+from exitkit.errors import ConfigError, unknown
 
 
 @click.command(
@@ -22,6 +22,12 @@ def command(name: str | None, as_json: bool) -> None:
     if name is None:
         output.result(cards.methods(), as_json)
         return
+    if "+" in name or "(" in name:
+        raise ConfigError(
+            f"method {name!r}",
+            "a card tells of one method, and this is a sum or has options",
+            "ask for each by its name, such as exitkit methods byot",
+        )
     if name not in names.METHODS:
         raise unknown("method", name, names.METHODS)
     output.result(cards.method(name), as_json)

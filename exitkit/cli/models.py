@@ -17,7 +17,7 @@ from exitkit.cli import output
     type=click.Choice(list(names.HEADS)),
     default="light",
     show_default=True,
-    help="kind of the exits' heads",
+    help="kind of the exits' heads; exitkit methods NAME says that of a method's paper",
 )
 @click.option(
     "--width", default=1.0, show_default=True, help="multiplier of every layer's channels"

@@ -11,6 +11,27 @@ def test_methods_lists_all(exitkit: Exitkit) -> None:
     )
 
 
+def test_the_list_has_source_and_options_of_each(exitkit: Exitkit) -> None:
+    said = exitkit("methods")
+    words = " ".join(said.out.split())
+    for one in exitkit("methods", "--json").table["methods"]:
+        method = names.METHODS[one["name"]]
+        assert (one["options"], one["heads"]) == (method.options, method.heads)
+        assert f" {method.title} {method.source}" in words
+        for option in method.options:
+            assert f" {option}=" in words
+    assert " ramp=0.2667 " in words
+    assert " fusion='adaptive'" in words  # as it must be written
+    assert all(len(line) <= 120 for line in said.out.splitlines())
+
+
+@pytest.mark.parametrize("sum_", ["pskd+byot", "byot(last=1.9)"])
+def test_a_sum_has_no_card(exitkit: Exitkit, sum_: str) -> None:
+    said = exitkit("methods", sum_)
+    assert said.code == 2
+    assert "a card tells of one method" in said.err
+
+
 @pytest.mark.parametrize("name", names.METHODS)
 def test_a_card_shows_options_and_where_each_gradient_goes(exitkit: Exitkit, name: str) -> None:
     said, card = exitkit("methods", name), exitkit("methods", name, "--json").table
