@@ -85,6 +85,11 @@ def describe(config: Resolved, sets: DataSets, device: torch.device) -> list[str
             f"mixed regime: the backbone learns alone up to epoch {alone} (its early exits know "
             f"nothing yet), then everything up to epoch {config.epochs}"
         )
+    if config.regime == "frozen":
+        source = "the labels" if config.learn_from == "labels" else "what the last exit says"
+        notes.append(
+            f"frozen regime: stages and last exit stay as they are, early exits learn from {source}"
+        )
     if config.paper_protocol:
         notes.append(
             "paper protocol: the best epoch is picked on the TEST split, so its test accuracy "
