@@ -167,7 +167,7 @@ def _published(
         "nll": nll(logits, labels),
         "ece10": ece(criteria.probabilities(logits, 1.0), labels, PAPER_BINS),
         "aurc_1000": 1000 * area,
-        "eaurc_1000": 1000 * (area - least_aurc(int((~right).sum()), len(right))),
+        "eaurc_1000": max(0.0, 1000 * (area - least_aurc(int((~right).sum()), len(right)))),
     }
 
 

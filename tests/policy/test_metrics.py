@@ -162,6 +162,14 @@ def test_a_single_exit_has_neither_ensemble_nor_union() -> None:
     assert list(published(LOGITS[None], [0, 3, 0])) == ["exit 1"]
 
 
+def test_the_excess_is_never_below_zero() -> None:
+    # One right row, the surest, and seven wrong ones: the two areas differ in their last bit.
+    logits = np.zeros((1, 8, 2), dtype=np.float32)
+    logits[0, :, 0] = np.arange(8, 0, -1)
+    (one,) = published(logits, [0, 1, 1, 1, 1, 1, 1, 1]).values()
+    assert one["eaurc_1000"] == 0.0
+
+
 def test_the_union_is_the_or_over_exits() -> None:
     random = np.random.default_rng(3)
     logits = random.normal(size=(3, 100, 9)).astype(np.float32)
