@@ -84,7 +84,9 @@ def read(folder: Path) -> Tree:
     if "train" not in parts or len(parts) < 2:
         raise DataError(
             f"image folder {folder}",
-            f"has {' and '.join(f'{part}/' for part in parts) or 'none of train/, test/ and val/'}",
+            f"has only {' and '.join(f'{part}/' for part in parts)}"
+            if parts
+            else "has none of train/, test/ and val/",
             "make train/<class>/ and test/<class>/ (or val/<class>/) in it",
         )
     classes = subfolders(folder / "train")

@@ -142,7 +142,7 @@ def test_one_class_is_refused(tmp_path: Path, write_digits: Write) -> None:
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_missing_parts_are_refused(digit_tree: Path, part: str) -> None:
     shutil.rmtree(digit_tree / part)
-    with pytest.raises(DataError, match=r"threes: has (train|test)/; make train/<class>/ and"):
+    with pytest.raises(DataError, match=r"threes: has only (train|test)/; make train/<class>/ and"):
         load(digit_tree)
 
 
