@@ -115,6 +115,12 @@ def _torchvision() -> str:
     return f"torchvision {torchvision.__version__}"
 
 
+def _timm() -> str:
+    import timm
+
+    return f"timm {timm.__version__}, {len(timm.list_models())} networks"
+
+
 def _digits() -> str:
     import sklearn
     from sklearn.datasets import load_digits
@@ -229,7 +235,13 @@ def _pip(extra: str) -> str:
 
 PARTS = (
     Part("PyTorch", "train, evaluate, export, report", _torch, _pip("train")),
-    Part("torchvision", "train on image folders", _torchvision, _pip("train")),
+    Part(
+        "torchvision",
+        "train on image folders, --arch torchvision:NAME",
+        _torchvision,
+        _pip("train"),
+    ),
+    Part("timm", "train --arch timm:NAME", _timm, _pip("timm")),
     Part("digits", "train without a download", _digits, _pip("train")),
     Part("CUDA", "train on a GPU", _cuda, "pip install --force-reinstall torch torchvision"),
     Part("ONNX", "export", _onnx, _pip("export")),

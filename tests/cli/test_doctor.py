@@ -38,7 +38,7 @@ def test_what_the_tests_stand_on_works(exitkit: Exitkit) -> None:
     said = exitkit("doctor", "--json")
     assert said.code == 0
     state = {check["part"]: check["state"] for check in said.table["checks"]}
-    for part in ("PyTorch", "torchvision", "digits", "ONNX", "ONNX Runtime", "server"):
+    for part in ("PyTorch", "torchvision", "digits", "ONNX", "ONNX Runtime", "server", "timm"):
         assert state[part] == "works", said.out
     assert "broken" not in state.values(), said.out
 
