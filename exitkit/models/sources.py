@@ -148,6 +148,9 @@ def _timm(name: str, fetched: bool) -> nn.Module:
         raise _nobody("timm", name, timm.list_models())
     with _fetching(f"timm:{name}", fetched):
         made: nn.Module = timm.create_model(name, pretrained=fetched)
+        # Forward code that takes images of any size decides by their size, and cannot be cut.
+        if getattr(made, "dynamic_img_size", False):
+            made = timm.create_model(name, pretrained=fetched, dynamic_img_size=False)
     return made
 
 

@@ -46,6 +46,12 @@ def test_a_network_by_name_is_drawn_from_the_generator(arch: str) -> None:
     assert built[0].eval()(torch.zeros(1, 3, 32, 32))[-1].logits.shape == (1, 5)
 
 
+def test_a_transformer_for_images_of_any_size_is_built_for_one() -> None:
+    network = build("timm:test_vit", 5, 160, at=("blocks.0",)).eval()
+    outputs = network(torch.zeros(2, 3, 160, 160))
+    assert [answer.logits.shape for answer in outputs] == [(2, 5)] * 2
+
+
 def test_a_function_in_the_current_folder_is_found(own_module: str) -> None:
     path = list(sys.path)
     network = build(f"python:{own_module}:small", 5, 32, at=("0",))
