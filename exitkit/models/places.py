@@ -90,7 +90,7 @@ def _why(found: Spine, name: str) -> str:
         return f"it runs {len(calls)} times"
     node = calls[0]
     if node not in found.shapes:
-        return "it does not give one tensor"
+        return "it does not give one tensor with the images on its first axis"
     if not found.alone(node):
         count = len(found.crossing[node] | {node})
         return f"{count} values are needed behind it, and only one can cross a cut"

@@ -42,7 +42,7 @@ class Spine:
         whole: a module that has the traced model as its part `model`.
         nodes: in the order in which they run; the first is the images, the last the output.
         outputs: name of a module -> the nodes that its calls gave.
-        shapes: node -> shape without the batch, of every tensor.
+        shapes: node -> shape without the batch, of every tensor whose first axis is the images.
         numbers: node -> what it is, of every value that can be made again anywhere.
         crossing: per node, the values that are needed after it (parameters and numbers apart).
     """
@@ -227,7 +227,8 @@ def _measure(
     for node in graph.nodes:
         two, three = (run[node] for run in runs)
         if isinstance(two, _Shape):
-            shapes[node] = two.sizes[1:]
+            if (two.sizes[:1], three.sizes) == ((2,), (3, *two.sizes[1:])):
+                shapes[node] = two.sizes[1:]
         elif node.op != "output" and (found := _number(two, three)) is not None:
             numbers[node] = found
     return shapes, numbers

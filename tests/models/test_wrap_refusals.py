@@ -110,6 +110,14 @@ class Forked(foreign.Convolutional):
         return self.fc(self.blocks[2](self.blocks[1](one + two)).mean((2, 3)))
 
 
+class TokensFirst(foreign.Transformer):
+    """Keeps the images on the second axis, as torch's own layers do where nobody asks."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.patch(images).flatten(2).permute(2, 0, 1)
+        return self.head(self.layers(tokens).mean(0))
+
+
 @pytest.mark.parametrize(
     ("kind", "at", "message"),
     [
@@ -117,7 +125,8 @@ class Forked(foreign.Convolutional):
         (Auxiliary, "blocks.0", "goes another way in training than in evaluation"),
         (Moody, "blocks.0", "depends on something beside the images"),
         (Telling, "blocks.0", r"answers two images with a dict, not with logits \[2, C\]"),
-        (Forked, "fork", "it does not give one tensor; choose from: blocks.0"),
+        (Forked, "fork", "it does not give one tensor with the images on its first axis; choose"),
+        (TokensFirst, "layers.0", "it does not give one tensor with the images on its first axis"),
         (foreign.Convolutional, "blocks", "does not call that module by itself"),
     ],
 )
