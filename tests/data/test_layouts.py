@@ -14,6 +14,7 @@ from exitkit.errors import DataError
 from tests.data.distributed import (
     WNIDS,
     caltech,
+    cells,
     cub,
     dogs,
     imagenet_flat,
@@ -178,6 +179,60 @@ def test_a_line_with_too_few_fields_is_named(tmp_path: Path) -> None:
     cub(tmp_path)
     (tmp_path / "images.txt").write_text("1 a.jpg\n2\n")
     with pytest.raises(DataError, match=r"images\.txt, line 2: 1 of 2 fields"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["../../secret.jpg", "/etc/passwd", "a/../../../x.jpg", "a\\x.jpg"]
+)
+def test_a_list_leads_to_no_file_outside_its_images(tmp_path: Path, name: str) -> None:
+    picture(tmp_path / "secret.jpg", 9)
+    images = cub(tmp_path / "cub") / "images.txt"
+    images.write_text(images.read_text() + f"7 {name}\n")
+    for other, value in (("image_class_labels.txt", 1), ("train_test_split.txt", 0)):
+        there = (tmp_path / "cub" / other).read_text()
+        (tmp_path / "cub" / other).write_text(f"{there}7 {value}\n")
+    with pytest.raises(DataError, match=r"images\.txt: names .*, which is not in .*/images;"):
+        load(tmp_path / "cub")
+    boxes = tiny_imagenet(tmp_path / "tiny") / "val" / "val_annotations.txt"
+    boxes.write_text(boxes.read_text() + f"{name}\tn02\t0\t0\t3\t3\n")
+    with pytest.raises(DataError, match=r"val_annotations\.txt: names .*, which is not in"):
+        load(tmp_path / "tiny")
+
+
+def test_a_breeds_list_leads_to_no_file_outside_its_images(tmp_path: Path) -> None:
+    from scipy.io import savemat
+
+    dogs(tmp_path)
+    entry = "n02085620-Chihuahua/../../../secret.jpg"
+    savemat(tmp_path / "test_list.mat", {"file_list": cells(entry)})
+    with pytest.raises(DataError, match=r"test_list\.mat: names .*, which is not in"):
+        load(tmp_path)
+
+
+def test_an_image_in_both_splits_is_refused(tmp_path: Path) -> None:
+    from scipy.io import savemat
+
+    dogs(tmp_path)
+    both = ("n02085620-Chihuahua/n02085620_1.jpg", "n02105855-Shetland_sheepdog/n02105855_3.jpg")
+    savemat(tmp_path / "test_list.mat", {"file_list": cells(*both)})
+    with pytest.raises(DataError, match=r"lists .*n02085620_1\.jpg 2 times"):
+        load(tmp_path)
+
+
+def test_class_numbers_that_are_none_are_named(tmp_path: Path) -> None:
+    cub(tmp_path)
+    (tmp_path / "classes.txt").write_text("one 001.A\ntwo 002.B\n")
+    with pytest.raises(DataError, match="neither split nor class"):
+        load(tmp_path)
+
+
+def test_a_kit_with_another_table_is_named(tmp_path: Path) -> None:
+    from scipy.io import savemat
+
+    kit = imagenet_kit(tmp_path) / "ILSVRC2012_devkit_t12" / "data"
+    savemat(kit / "meta.mat", {"synsets": cells("n01440764")})
+    with pytest.raises(DataError, match=r"meta\.mat: is another table"):
         load(tmp_path)
 
 

@@ -10,7 +10,7 @@ classes.txt              <class> 001.Black_footed_Albatross
 from pathlib import Path
 
 from exitkit.data import tree
-from exitkit.data.layouts.layout import Layout, lines, numbered
+from exitkit.data.layouts.layout import Layout, lines, listed, numbered
 from exitkit.data.tree import Row, Tree
 from exitkit.errors import DataError
 
@@ -23,11 +23,12 @@ def _here(folder: Path) -> bool:
 
 def _list(folder: Path) -> Tree:
     paths, labels, trained, names = (dict(lines(folder / name, 2)) for name in LISTS)
-    label = numbered(sorted(names, key=int))
+    label = numbered(sorted(names, key=lambda number: (len(number), number)))  # 2 before 10
     rows: dict[str, list[Row]] = {"1": [], "0": []}
     for image, path in paths.items():
         try:
-            rows[trained[image]].append((label[labels[image]], path, folder / "images" / path))
+            file = listed(folder / "images", path, folder / "images.txt")
+            rows[trained[image]].append((label[labels[image]], path, file))
         except KeyError as error:
             raise DataError(
                 f"the lists of {folder}",

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from exitkit.data import tree
-from exitkit.data.layouts.layout import Layout, matlab, numbered
+from exitkit.data.layouts.layout import Layout, listed, matlab, numbered
 from exitkit.data.tree import Files, Tree
 from exitkit.errors import DataError
 
@@ -34,14 +34,15 @@ def _list(folder: Path) -> Tree:
 
     def part(name: str) -> Files:
         path = _place(folder, name)
-        listed = [str(entry) for entry in np.atleast_1d(matlab(path, "file_list"))]
-        for entry in listed:
+        entries = [str(entry) for entry in np.atleast_1d(matlab(path, "file_list"))]
+        for entry in entries:
             if entry.partition("/")[0] not in label:
                 raise DataError(
                     str(path), f"names {entry}, which Images/ lacks", "unpack images.tar anew"
                 )
         return tree.files(
-            (label[entry.partition("/")[0]], entry, folder / "Images" / entry) for entry in listed
+            (label[entry.partition("/")[0]], entry, listed(folder / "Images", entry, path))
+            for entry in entries
         )
 
     train, test = (part(name) for name in LISTS)

@@ -131,7 +131,12 @@ def _kit(folder: Path) -> Path:
 def _meta(kit: Path) -> list[tuple[str, str, str]]:
     """Return (number, synset, words) of the kit's synsets."""
     table = np.atleast_1d(matlab(kit / "meta.mat", "synsets"))
-    return [(str(row["ILSVRC2012_ID"]), str(row["WNID"]), str(row["words"])) for row in table]
+    try:
+        return [(str(row["ILSVRC2012_ID"]), str(row["WNID"]), str(row["words"])) for row in table]
+    except (ValueError, IndexError, TypeError) as error:
+        raise DataError(
+            f"{kit / 'meta.mat'}", f"is another table ({error})", "unpack the kit anew"
+        ) from error
 
 
 LAYOUT = Layout("ImageNet (ILSVRC2012)", _here, _list, "val/ is the test split", ODD)

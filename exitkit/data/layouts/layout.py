@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from exitkit.data.tree import Files, Tree
@@ -37,9 +37,11 @@ class Layout:
         """List the folder's images and say how.
 
         Raises:
-            DataError: lists or images are missing, or a class has no training or test images.
+            DataError: lists or images are missing, an image is named twice, or a class has no
+                training or test images.
         """
         found = self.list(folder)
+        self._refuse_repeats(folder, found)
         (train, without_train), (test, without_test) = map(self._usable, (found.train, found.test))
         note = f"{folder.name} is laid out as {self.title}: {self.test}"
         if out := without_train + without_test:
@@ -56,6 +58,15 @@ class Layout:
             if key.rpartition("/")[2] not in self.odd or _decodes(files.paths[row])
         ]
         return files.take(kept), len(files.paths) - len(kept)
+
+    def _refuse_repeats(self, folder: Path, found: Tree) -> None:
+        """Refuse an image that counts twice: one in both splits would make the test easier."""
+        often = Counter((*found.train.paths, *found.test.paths))
+        path, times = max(often.items(), key=lambda item: item[1], default=(folder, 0))
+        if times > 1:
+            raise DataError(
+                f"{self.title} in {folder}", f"lists {path} {times} times", "unpack the lists anew"
+            )
 
     def _refuse_gaps(self, folder: Path, found: Tree) -> None:
         if len(found.classes) < 2:
@@ -76,6 +87,20 @@ def _decodes(path: Path) -> bool:
     except (BadImage, TooLarge):
         return False
     return True
+
+
+def listed(images: Path, name: str, source: Path) -> Path:
+    """Return the image file that a list names; `images` is the folder that holds them all.
+
+    Raises:
+        DataError: the name leads out of the folder: lists come from strangers.
+    """
+    way = PurePosixPath(name)
+    if way.is_absolute() or ".." in way.parts or "\\" in name or "\0" in name:
+        raise DataError(
+            str(source), f"names {name[:60]!r}, which is not in {images}", "unpack the data anew"
+        )
+    return images / name
 
 
 def lines(path: Path, fields: int = 0, separator: str | None = None) -> list[list[str]]:

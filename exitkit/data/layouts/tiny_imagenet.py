@@ -9,7 +9,7 @@ wnids.txt, words.txt    the 200 synsets, and the words of all synsets
 from pathlib import Path
 
 from exitkit.data import tree
-from exitkit.data.layouts.layout import Layout, lines, named, numbered
+from exitkit.data.layouts.layout import Layout, lines, listed, named, numbered
 from exitkit.data.tree import Tree
 from exitkit.errors import DataError
 
@@ -22,11 +22,12 @@ def _list(folder: Path) -> Tree:
     wnids = sorted(line[0] for line in lines(folder / "wnids.txt"))
     label = numbered(wnids)
     words = dict(line for line in lines(folder / "words.txt", 2, "\t"))
-    table = lines(folder / "val" / "val_annotations.txt", 3, "\t")
+    boxes = folder / "val" / "val_annotations.txt"
+    table = lines(boxes, 3, "\t")
     for _, wnid, _ in table:
         if wnid not in label:
             raise DataError(
-                f"{folder}/val/val_annotations.txt",
+                str(boxes),
                 f"names {wnid}, which wnids.txt does not",
                 "unpack the data anew",
             )
@@ -35,7 +36,7 @@ def _list(folder: Path) -> Tree:
         train=tree.by_class(folder / "train", wnids, "images"),
         tune=None,
         test=tree.files(
-            (label[wnid], f"{wnid}/{name}", folder / "val" / "images" / name)
+            (label[wnid], f"{wnid}/{name}", listed(folder / "val" / "images", name, boxes))
             for name, wnid, _ in table
         ),
     )
