@@ -147,6 +147,11 @@ class TrainConfig:
                 raise ConfigError(
                     f"{name} {getattr(self, name)}", "is below zero", "give 0 or more"
                 )
+        for milestone in self.milestones:
+            if not 0 < milestone < math.inf:
+                raise ConfigError(
+                    f"milestone {milestone:g}", "is no share above zero", "give 0.5, 0.75 or so"
+                )
         if self.nesterov and self.momentum == 0:
             raise ConfigError("nesterov", "there is no momentum to look ahead with", "set momentum")
         for name in ("warmup", "tune_share", "backbone_share", "ema"):

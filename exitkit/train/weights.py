@@ -70,7 +70,7 @@ def load_weights(
 
 
 def _unfit(own: Mapping[str, Tensor], found: Mapping[str, Tensor], part: str) -> str:
-    """Name the first weight of a part that the file does not have in the same shape, or ''."""
+    """Name the first weight of a part that only one has, or in another shape; '' if all fit."""
     for name, tensor in own.items():
         if name.startswith(part):
             other = found.get(name)
@@ -78,7 +78,9 @@ def _unfit(own: Mapping[str, Tensor], found: Mapping[str, Tensor], part: str) ->
                 return f"no {name}"
             if other.shape != tensor.shape:
                 return f"{name} is {tuple(other.shape)}, not {tuple(tensor.shape)}"
-    return ""
+    # A deeper network of the same kind has all of them, and more.
+    more = (name for name in found if name.startswith(part) and name not in own)
+    return next((f"{name} is of no layer here" for name in more), "")
 
 
 def _classes(path: Path, classes: tuple[str, ...]) -> bool:

@@ -8,6 +8,7 @@ import torch
 from exitkit import runs, train
 from exitkit.config import parse
 from exitkit.errors import CheckpointError, ConfigError
+from exitkit.models.build import build
 from exitkit.policy import metrics
 from exitkit.train import checkpoint, evaluate, session, weights
 from tests.train import tiny
@@ -133,6 +134,15 @@ def test_weights_fit_or_are_refused(prepare, tmp_path, write_digits):
     assert weights.locate("fresh") == "fresh"
 
 
+@pytest.mark.parametrize(("part", "exits"), [("stages.1.", (3,)), ("heads.3.", (3,))])
+def test_weights_of_a_deeper_network_are_refused(tmp_path, part, exits):
+    small = build("resnet20", 3, width=0.25, exits=exits)
+    more = {f"{part}9.weight": torch.zeros(1)}
+    checkpoint.save_network(tmp_path / "more.pt", {**small.state_dict(), **more})
+    with pytest.raises(ConfigError, match=f"another network .*{part}9.weight is of no layer here"):
+        weights.load_weights(small, tmp_path / "more.pt", ("a", "b", "c"), whole=True)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
@@ -142,6 +152,8 @@ def test_weights_fit_or_are_refused(prepare, tmp_path, write_digits):
         ("clip", -1, "clip -1.0: is below zero"),
         ("cutout_holes", 0, "is not above zero"),
         ("backbone_share", 1, "is no share; give 0 or more, below 1"),
+        ("milestones", "0.5,nan", "milestone nan: is no share above zero"),
+        ("milestones", (-1.0, 0.5), "milestone -1: is no share above zero"),
     ],
 )
 def test_values_that_make_no_sense_are_refused(name, value, words):
