@@ -10,7 +10,7 @@ from exitkit.models import wrap
 from exitkit.models.backbone import Backbone
 from exitkit.models.densenet import densenet40_12, densenet121
 from exitkit.models.dryrun import dry_run
-from exitkit.models.exitnet import ExitNet
+from exitkit.models.exitnet import ExitNet, chosen
 from exitkit.models.googlenet import googlenet
 from exitkit.models.heads import HEADS, head
 from exitkit.models.mobilenetv1 import mobilenetv1
@@ -89,7 +89,7 @@ def build(
         ConfigError: an unknown name or exit, no deepest exit, a size that does not work.
     """
     if names.foreign(arch):
-        wanted = _exits(arch, len(at) + 1, exits, first)
+        wanted = chosen(arch, len(at) + 1, exits, first)
         return wrap.named(arch, at, classes, image_size, wanted, first)
     if arch not in NETWORKS:
         raise unknown("network", arch, NETWORKS)
@@ -109,7 +109,7 @@ def build(
     if classes < 2:
         raise ConfigError(f"{classes} classes", "nothing to tell apart", "give at least 2")
     backbone = NETWORKS[arch](width, stem)
-    wanted = _exits(arch, len(backbone.stages), exits, first)
+    wanted = chosen(arch, len(backbone.stages), exits, first)
     stages = [_fresh(make(), backbone) for make in backbone.stages[first - 1 :]]
     # Deepest first: see the docstring's promise.
     made = {
@@ -121,30 +121,6 @@ def build(
 def _fresh(module: nn.Module, backbone: Backbone) -> nn.Module:
     backbone.initialise(module)
     return module
-
-
-def _exits(arch: str, deepest: int, exits: Sequence[int] | None, first: int) -> list[int]:
-    possible = range(first, deepest + 1)
-    if not possible or first < 1:
-        raise ConfigError(
-            f"a branch from stage {first}",
-            f"{arch} has stages 1 to {deepest}",
-            "choose one of them",
-        )
-    wanted = sorted(possible if exits is None else exits)
-    if len(set(wanted)) != len(wanted) or not set(wanted) <= set(possible):
-        raise ConfigError(
-            f"exits {', '.join(map(str, wanted))}",
-            f"{arch} has exits {', '.join(map(str, possible))}",
-            "name each wanted exit once",
-        )
-    if deepest not in wanted:
-        raise ConfigError(
-            f"exits {', '.join(map(str, wanted)) or 'none'}",
-            f"exit {deepest}, the network's own end, is missing",
-            "add it: the deepest exit always answers",
-        )
-    return wanted
 
 
 def rebuild(card: NetworkCard) -> ExitNet:

@@ -9,6 +9,7 @@ from typing import Self
 
 from torch import Tensor, nn
 
+from exitkit.errors import ConfigError
 from exitkit.records import Exit, Exits
 
 
@@ -74,6 +75,41 @@ class ExitNet(nn.Module):
             if k in (self.exits if exits is None else exits):
                 answers.append(self.head(k, hidden))
         return Exits(tuple(answers), tuple(outputs))
+
+
+def chosen(name: str, deepest: int, exits: Sequence[int] | None, first: int) -> list[int]:
+    """Return the numbers of the exits to build, shallow to deep.
+
+    Args:
+        name: of the network.
+        deepest: number of its last stage.
+        exits: the wanted ones; all where not given.
+        first: number of the first stage to take.
+
+    Raises:
+        ConfigError: it has no such exit or stage, one is named twice, or the deepest is missing.
+    """
+    possible = range(first, deepest + 1)
+    if not possible or first < 1:
+        raise ConfigError(
+            f"a branch from stage {first}",
+            f"{name} has stages 1 to {deepest}",
+            "choose one of them",
+        )
+    wanted = sorted(possible if exits is None else exits)
+    if len(set(wanted)) != len(wanted) or not set(wanted) <= set(possible):
+        raise ConfigError(
+            f"exits {', '.join(map(str, wanted))}",
+            f"{name} has exits {', '.join(map(str, possible))}",
+            "name each wanted exit once",
+        )
+    if deepest not in wanted:
+        raise ConfigError(
+            f"exits {', '.join(map(str, wanted)) or 'none'}",
+            f"exit {deepest}, the network's own end, is missing",
+            "add it: the deepest exit always answers",
+        )
+    return wanted
 
 
 class Head(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from exitkit import names
 from exitkit.errors import ConfigError
 from exitkit.models import cut, places, probe, sources, spine
-from exitkit.models.exitnet import ExitNet
+from exitkit.models.exitnet import ExitNet, chosen
 from exitkit.models.foreign_heads import head
 from exitkit.models.spine import Spine
 
@@ -43,21 +43,27 @@ def wrap(
         first: above 1, only stages `first` to K are taken: a branch.
 
     Raises:
-        ConfigError: it cannot be cut there (with the names of places where it can), or not at all.
+        ConfigError: an argument does not fit; or the model cannot be cut there (with the names of
+            places where it can), or not at all.
     """
+    if isinstance(at, str):
+        raise ConfigError(f"at={at!r}", "is no list of names", f"give at={at.split(',')}")
+    wanted = chosen(type(model).__name__, len(at) + 1, exits, first)
     size = image_size or probe.own_size(model) or probe.USUAL
     answer = probe.run(model, size)
     own, told = answer.classifier, answer.logits.shape[1]
+    classes = told if classes is None else classes
+    if classes < 2:
+        raise ConfigError(f"{classes} classes", "nothing to tell apart", "give at least 2")
     found = _trace(model, at, own, size)
     nodes = _cuts(model, found, at, size)
     end = cut.ends(found, nodes[-1], own)
     nodes.append(end.feature)
     stages, last = cut.stages(found, nodes), cut.own_head(found, end)
     _prove(model, [*stages, last], size, answer.logits)
-    wanted = range(first, len(stages) + 1) if exits is None else exits
-    if classes is not None and classes != told:
+    if classes != told:
         _replace_classifier(last, None if end.embedding is None else own, classes)
-    heads = _heads(found, nodes, last, wanted, classes or told)
+    heads = _heads(found, nodes, last, wanted, classes)
     return ExitNet(stages[first - 1 :], heads, first).train(model.training)
 
 

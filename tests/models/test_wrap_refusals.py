@@ -146,3 +146,19 @@ def test_an_end_that_is_no_linear_layer_cannot_be_replaced() -> None:
     model = torchvision.models.squeezenet1_1(num_classes=5)
     said = refused(model, ("features.5",), 64, classes=7)
     assert "its end is no linear layer that could be replaced; build it for that many" in said
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"at": "layer1,layer2"}, r"at='layer1,layer2': is no list.*at=\['layer1', 'layer2'\]"),
+        ({"exits": (3,)}, "exits 3: ResNet has exits 1, 2; name each"),
+        ({"exits": (0, 2)}, "exits 0, 2: ResNet has exits 1, 2; name each"),
+        ({"exits": (1,)}, "exit 2, the network's own end, is missing"),
+        ({"first": 3}, "a branch from stage 3: ResNet has stages 1 to 2"),
+        ({"classes": 0}, "0 classes: nothing to tell apart"),
+    ],
+)
+def test_arguments_that_do_not_fit(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        wrap(**{"model": resnet(), "at": ("layer1",), "image_size": 32, **options})
