@@ -15,18 +15,20 @@ until it has nothing left to do. --part shares the work among processes.
 
 import argparse
 import json
+import os
 import re
+import shutil
 import zipfile
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from exitkit import journal, runs
-from exitkit.atomic import write_text
-from exitkit.config import parse
+from exitkit.config import TrainConfig, parse
 from exitkit.policy import metrics
 from exitkit.runs import Run
-from exitkit.train import evaluate, session
+from exitkit.train import checkpoint, evaluate, session
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "cifar100.jsonl"
 METHODS = (
@@ -62,13 +64,19 @@ def images(given: Path, root: Path) -> Path:
     if (given / "train").is_dir():
         return given
     made = root / "images"
-    for name, wanted in (("a", ("train/", "test/")), ("b", ("test/",))):
-        done = made / f"{name}.done"
-        if done.exists():
-            continue
-        with zipfile.ZipFile(given / f"cifar100-{name}.zip") as archive:
-            archive.extractall(made, [m for m in archive.namelist() if m.startswith(wanted)])
-        write_text(done, "unpacked\n")
+    if made.is_dir():
+        return made
+    draft = root / f".images.{os.getpid()}"
+    try:
+        for name, wanted in (("a", ("train/", "test/")), ("b", ("test/",))):
+            with zipfile.ZipFile(given / f"cifar100-{name}.zip") as archive:
+                archive.extractall(draft, [m for m in archive.namelist() if m.startswith(wanted)])
+        draft.rename(made)  # whole or not at all: another part may be at it, or be reading it
+    except OSError:
+        if not made.is_dir():
+            raise
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
     return made
 
 
@@ -88,12 +96,13 @@ def append(found: dict[str, Any], path: Path = RESULTS) -> None:
 
 def train(name: str, settings: dict[str, Any], root: Path) -> Run:
     """Train a run to its end, from its checkpoint where there is one."""
-    files = Run(root / name)
+    files, asked = Run(root / name), parse(settings, "the benchmark")
     if not files.folder.exists():
-        started = session.prepare(parse(settings, "the benchmark"), name=name, root=root)
-    elif any(journal.read(files.journal, "finish")):
-        return files
+        started = session.prepare(asked, name=name, root=root)
     else:
+        _refuse_others(files, settings, asked)
+        if any(journal.read(files.journal, "finish")):
+            return files
         started = session.resume(name, root=root)
     for record in started.run():
         shares = " ".join(f"{share:.1%}" for share in record.accuracy)
@@ -101,11 +110,29 @@ def train(name: str, settings: dict[str, Any], root: Path) -> Run:
     return files
 
 
+def _refuse_others(files: Run, settings: dict[str, Any], asked: TrainConfig) -> None:
+    """Refuse a run that was begun with other settings: its row would tell ours."""
+    held = checkpoint.read_config(files)
+    asked = replace(asked, data=str(Path(asked.data).resolve()))
+    for name in settings.keys() - {"threads"}:
+        if getattr(held, name) != getattr(asked, name):
+            raise SystemExit(
+                f"{files.folder} was trained with {name} {getattr(held, name)}, not "
+                f"{getattr(asked, name)}: remove it, or give another --runs"
+            )
+
+
 def conditions(files: Run) -> dict[str, Any]:
     """Return what a finished run was trained on, how, and where."""
     epochs = list(journal.read(files.journal, "epoch"))
     (start, *_), (finish, *_) = (list(journal.read(files.journal, e)) for e in ("start", "finish"))
     told = start["settings"]
+    where = ("commit", "machine")
+    elsewhere = [
+        {key: row[key] for key in where}
+        for row in journal.read(files.journal, "resume")
+        if any(row[key] != start[key] for key in where)
+    ]
     return {
         **{k: told[k] for k in ("arch", "width", "epochs", "precision")},
         "data": start["notes"][0].partition(";")[0],
@@ -114,6 +141,7 @@ def conditions(files: Run) -> dict[str, Any]:
         "seed": told["seed"],
         "commit": start["commit"],
         "machine": start["machine"],
+        **({"resumed": elsewhere} if elsewhere else {}),
     }
 
 

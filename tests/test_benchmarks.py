@@ -3,6 +3,7 @@
 import importlib
 import json
 import random
+import zipfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -86,3 +87,41 @@ def test_a_row_on_cifar100_has_what_its_table_shows(
     assert columns - set(row) == {"exit1", "exit2", "exit3"}  # ce teaches the deepest alone
     assert (row["benchmark"], row["method"], row["seed"]) == ("cifar100", "ce", 3)
     assert row["ensemble"] is None
+    # The run is there; what it was trained with is not what a changed recipe would tell.
+    assert cifar100.row("ce", 3, digit_folder, tmp_path, 2) == row
+    monkeypatch.setitem(cifar100.RECIPE, "lr", 0.3)
+    with pytest.raises(SystemExit, match=r"ce-3 was trained with lr 0\.1, not 0\.3: remove it"):
+        cifar100.row("ce", 3, digit_folder, tmp_path, 1)
+
+
+def test_a_run_that_went_on_elsewhere_says_so(
+    tune_mate: ModuleType, tmp_path: Path, digit_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from exitkit import machine
+    from exitkit.train import session
+
+    cifar100 = tune_mate.cifar100
+    settings = {"method": "ce", "arch": "resnet20", "width": 0.25, "batch_size": 16, "epochs": 2}
+    settings |= {"data": str(digit_folder), "precision": "float32", "threads": 1}
+    started = session.prepare(cifar100.parse(settings, "a test"), name="one", root=tmp_path)
+    next(started.run())
+    monkeypatch.setattr(machine, "commit", lambda: "another")
+    files = cifar100.train("one", settings, tmp_path)
+    (other,) = cifar100.conditions(files)["resumed"]
+    assert other == {"commit": "another", "machine": machine.describe()}
+
+
+def test_archives_are_unpacked_whole_or_not_at_all(tune_mate: ModuleType, tmp_path: Path) -> None:
+    for name in "ab":
+        with zipfile.ZipFile(tmp_path / f"cifar100-{name}.zip", "w") as archive:
+            archive.writestr(f"train/x/{name}.png", name)
+            archive.writestr(f"test/x/{name}.png", name)
+    root = tmp_path / "runs"
+    made = tune_mate.cifar100.images(tmp_path, root)
+    found = sorted(str(path.relative_to(made)) for path in made.rglob("*.png"))
+    assert found == ["test/x/a.png", "test/x/b.png", "train/x/a.png"]
+    assert [path.name for path in root.iterdir()] == ["images"]
+    (tmp_path / "cifar100-b.zip").unlink()
+    with pytest.raises(FileNotFoundError):
+        tune_mate.cifar100.images(tmp_path, tmp_path / "more")
+    assert not list((tmp_path / "more").iterdir())
