@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.nn.modules.dropout import _DropoutNd
 
 from exitkit.models.spine import BATCH, ROOT, Number, Spine
 
@@ -197,12 +198,14 @@ def run(pieces: Sequence[fx.GraphModule], images: Tensor) -> Tensor:
 
 
 def _in_place(piece: fx.GraphModule) -> bool:
-    """Whether the first layer is told to overwrite its input; dropout does so in training only."""
-    for user in next(iter(piece.graph.nodes)).users:
-        layer = piece.get_submodule(str(user.target)) if user.op == "call_module" else None
-        if user.kwargs.get("inplace") or getattr(layer, "inplace", False):
-            return True
-    return False
+    """Whether the input may be overwritten in training only, where no blank run shows it.
+
+    A dropout in a block that keeps its own code may be the first to see the input or not: a copy
+    too many costs little.
+    """
+    if any(getattr(m, "inplace", False) for m in piece.modules() if isinstance(m, _DropoutNd)):
+        return True
+    return any(user.kwargs.get("inplace") for user in next(iter(piece.graph.nodes)).users)
 
 
 def _copying(piece: fx.GraphModule) -> None:
