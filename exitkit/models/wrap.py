@@ -171,7 +171,7 @@ def _replace_classifier(last: fx.GraphModule, name: str | None, classes: int) ->
         raise ConfigError(
             f"a model for {classes} classes",
             "its end is no linear layer that could be replaced",
-            "build it for that many classes",
+            "build it for that many classes (--arch python:MODULE:FUNCTION)",
         )
     last.set_submodule(name, probe.fresh_classifier(last.get_submodule(name), classes))
 
