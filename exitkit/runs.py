@@ -144,7 +144,9 @@ def mark_latest(run: Run) -> None:
 
 
 def find(name: str | None, root: Path = RUNS) -> Run:
-    """Find a run by name or path, or the latest; it must have a finished epoch.
+    """Find a run by name or path, or the latest; it must have a network.
+
+    The mixed regime keeps none as long as the backbone learns alone.
 
     Raises:
         CheckpointError: there is none.
@@ -152,9 +154,10 @@ def find(name: str | None, root: Path = RUNS) -> Run:
     run = _locate(name, root)
     if not run.finished:
         do = f"go on with exitkit train --resume {run.name}, or name another run"
+        found = "no network yet" if run.checkpoint.exists() else "no finished epoch"
         raise CheckpointError(
             f"run {name or 'latest'}",
-            f"no finished epoch in {run.folder}",
+            f"{found} in {run.folder}",
             do if run.config.exists() else "run exitkit train first",
         )
     return run

@@ -7,11 +7,11 @@ import torch
 from objectives import tiny as network_of
 
 from exitkit import runs
-from exitkit.errors import ConfigError, TrainingError
+from exitkit.errors import CheckpointError, ConfigError, TrainingError
 from exitkit.objectives.step import Step
 from exitkit.objectives.supervised import DeepSupervision
 from exitkit.records import Clock
-from exitkit.train import evaluate, regime
+from exitkit.train import evaluate, regime, session
 from exitkit.train.regime import Phases
 from tests.train import tiny
 
@@ -166,6 +166,23 @@ def test_the_backbone_learns_alone_first(start):
     # The cosine begins anew: both phases end low and begin high.
     assert records[2].lr > records[1].lr
     assert records[3].lr == pytest.approx(records[1].lr)
+
+
+def test_a_run_stopped_in_its_first_phase_has_no_network_yet_and_goes_on(prepare, tmp_path):
+    changes = {"method": "byot", "regime": "mixed", "epochs": 4, "ema": 0.9}
+    whole = prepare("whole", **changes)
+    list(whole.run())
+    stopped = prepare("stopped", **changes)
+    next(stopped.run())
+    with pytest.raises(CheckpointError, match=r"stopped: no network yet in .*"):
+        runs.find("stopped", tmp_path / "runs")
+    again = session.resume("stopped", root=tmp_path / "runs")
+    assert [record.selected for record in again.run()][:2] == [False, True]
+    expected = dict(whole.network.state_dict())
+    tiny.assert_same(dict(again.network.state_dict()), expected)
+    assert runs.find("stopped", tmp_path / "runs").network.read_bytes() == (
+        whole.files.network.read_bytes()
+    )
 
 
 def test_the_first_phase_is_training_without_exits(start):
