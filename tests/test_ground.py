@@ -77,7 +77,7 @@ def test_settings_are_read_as_their_types() -> None:
         ({"arch": "resnet81"}, "did you mean 'resnet18'"),
         ({"heads": "heavy"}, "choose one of: bottle, byot"),
         ({"precision": "fp16"}, "choose one of: auto, bf16, float32"),
-        ({"tune_share": 1.0}, "no share below 1"),
+        ({"tune_share": 1.0}, "is no share; give 0 or more, below 1"),
         ({"momentum": -0.1}, "below zero"),
         ({"nesterov": True, "momentum": 0.0}, "no momentum"),
     ],
