@@ -25,13 +25,15 @@ AUXILIARY = ("googlenet", "inception_v3")
 _UNREADABLE = (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError)
 
 
-def make(arch: str, fetched: bool = False) -> nn.Module:
+def make(arch: str, fetched: bool = False, classes: int | None = None) -> nn.Module:
     """Build a foreign model.
 
     Args:
         arch: "torchvision:NAME", "timm:NAME" or "python:MODULE:FUNCTION"; the function takes no
             arguments and returns the module. It is imported, also from the current folder.
         fetched: with the weights that its makers publish, else with fresh ones.
+        classes: for which its library builds it, where it can: not `python:`, and not torchvision
+            with published weights. As many as the model has by itself where not given.
 
     Raises:
         ConfigError: no such name, or the weights cannot be fetched.
@@ -39,7 +41,10 @@ def make(arch: str, fetched: bool = False) -> nn.Module:
     source, _, name = arch.partition(":")
     if source == "python":
         return _python(name, fetched)
-    return _torchvision(name, fetched) if source == "torchvision" else _timm(name, fetched)
+    options = {} if classes is None else {"num_classes": classes}
+    if source == "torchvision":
+        return _torchvision(name, fetched, {} if fetched else options)
+    return _timm(name, fetched, options)
 
 
 def look(arch: str) -> tuple[Colours, Colours] | None:
@@ -123,12 +128,11 @@ def _missing(asked: str, package: str, extra: str) -> ConfigError:
     return ConfigError(asked, f"{package} is not installed", f'pip install "exitkit[{extra}]"')
 
 
-def _torchvision(name: str, fetched: bool) -> nn.Module:
+def _torchvision(name: str, fetched: bool, options: dict[str, Any]) -> nn.Module:
     models = _models()
     known = models.list_models(module=models)
     if name not in known:
         raise _nobody("torchvision", name, known)
-    options: dict[str, Any] = {}  # Any: a builder's options
     if name in AUXILIARY:
         if fetched:
             raise ConfigError(
@@ -136,21 +140,22 @@ def _torchvision(name: str, fetched: bool) -> nn.Module:
                 "they come with other forward code than the network has without them",
                 "build it in a function of your own (--arch python:module:function)",
             )
-        options = {"aux_logits": False, "init_weights": True}
+        options = {**options, "aux_logits": False, "init_weights": True}
     with _fetching(f"torchvision:{name}", fetched):
         made: nn.Module = models.get_model(name, weights="DEFAULT" if fetched else None, **options)
     return made
 
 
-def _timm(name: str, fetched: bool) -> nn.Module:
+def _timm(name: str, fetched: bool, options: dict[str, Any]) -> nn.Module:
     timm = _timm_package()
     if not timm.is_model(name.partition(".")[0]):
         raise _nobody("timm", name, timm.list_models())
     with _fetching(f"timm:{name}", fetched):
-        made: nn.Module = timm.create_model(name, pretrained=fetched)
+        made: nn.Module = timm.create_model(name, pretrained=fetched, **options)
         # Forward code that takes images of any size decides by their size, and cannot be cut.
         if getattr(made, "dynamic_img_size", False):
-            made = timm.create_model(name, pretrained=fetched, dynamic_img_size=False)
+            options = {**options, "dynamic_img_size": False}
+            made = timm.create_model(name, pretrained=fetched, **options)
     return made
 
 

@@ -93,8 +93,10 @@ def named(
     Raises:
         ConfigError: no such model or weights, or it cannot be cut there.
     """
-    model = sources.make(arch, weights in names.PUBLISHED)
-    if weights not in (names.FRESH, *names.PUBLISHED):
+    file = weights not in (names.FRESH, *names.PUBLISHED)
+    own = keep or file  # the weights say how many classes there are
+    model = sources.make(arch, weights in names.PUBLISHED, None if own else classes)
+    if file:
         _load(model, Path(weights), image_size)
     told = probe.run(model, image_size).logits.shape[1] if keep else classes
     if told != classes:

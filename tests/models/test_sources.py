@@ -52,6 +52,22 @@ def test_a_transformer_for_images_of_any_size_is_built_for_one() -> None:
     assert [answer.logits.shape for answer in outputs] == [(2, 5)] * 2
 
 
+@pytest.mark.parametrize(
+    ("arch", "size", "place"),
+    [
+        ("torchvision:squeezenet1_1", 64, "features.5"),  # ends in a convolution and a ReLU
+        ("timm:levit_128s", 224, "stages.0"),  # has two last layers
+        ("timm:eva02_tiny_patch14_224", 224, "blocks.3"),  # has none
+    ],
+)
+def test_libraries_build_for_the_classes_what_no_new_last_layer_could(
+    arch: str, size: int, place: str
+) -> None:
+    network = build(arch, 3, size, at=(place,)).eval()
+    outputs = network(torch.zeros(2, 3, size, size))
+    assert [answer.logits.shape for answer in outputs] == [(2, 3)] * 2
+
+
 def test_a_function_in_the_current_folder_is_found(own_module: str) -> None:
     path = list(sys.path)
     network = build(f"python:{own_module}:small", 5, 32, at=("0",))
