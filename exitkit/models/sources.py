@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from exitkit import names
-from exitkit.errors import ConfigError
+from exitkit.errors import ConfigError, unknown
 
 Colours = tuple[float, float, float]
 # Networks whose auxiliary outputs exits replace; their weights switch on a change of the images.
@@ -148,8 +148,12 @@ def _torchvision(name: str, fetched: bool, options: dict[str, Any]) -> nn.Module
 
 def _timm(name: str, fetched: bool, options: dict[str, Any]) -> nn.Module:
     timm = _timm_package()
-    if not timm.is_model(name.partition(".")[0]):
+    base, _, tag = name.partition(".")
+    if not timm.is_model(base):
         raise _nobody("timm", name, timm.list_models())
+    tagged = timm.list_pretrained(f"{base}.*")
+    if tag and name not in tagged:
+        raise unknown("timm network", name, tagged)
     with _fetching(f"timm:{name}", fetched):
         made: nn.Module = timm.create_model(name, pretrained=fetched, **options)
         # Forward code that takes images of any size decides by their size, and cannot be cut.

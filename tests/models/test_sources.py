@@ -80,6 +80,7 @@ def test_a_function_in_the_current_folder_is_found(own_module: str) -> None:
     [
         ("torchvision:resnet8", "torchvision has none of that name; did you mean resnet"),
         ("timm:vit_tny_patch16_224", "timm has none of that name; did you mean vit_tiny_patch16"),
+        ("timm:resnet18.a1", r"no such timm network; did you mean .resnet18\.a"),
         ("python:of_a_stranger", "write python:package.module:function"),
         ("python:of_a_stranger:nobody", r"cannot be imported \(module 'of_a_stranger' has no"),
         ("python:of_nobody:small", r"cannot be imported \(No module named 'of_nobody'\)"),
