@@ -4,7 +4,7 @@ A function of the user's own (`python:`) may load weights itself; frozen, its ne
 function made it.
 
 Such weights know their own classes and expect their own normalisation of the pixels. (Weights of
-an exitkit run, also of a wrapped network, are `weights`' business.)
+an exitkit run, also of a wrapped network, are `weights`' business; they too expect theirs.)
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from exitkit.config import TrainConfig
 from exitkit.data.split import DataSets
 from exitkit.models import sources, wrap
 from exitkit.models.exitnet import ExitNet
+from exitkit.train import weights
 from exitkit.train.settings import Resolved
 
 
@@ -52,8 +53,20 @@ def network(
 
 
 def seen(data: DataSets, config: TrainConfig) -> DataSets:
-    """Return the data, normalised as such weights expect it; unchanged where there are none."""
-    look = sources.look(config.arch) if given(config) else None
-    if look is None:
+    """Return the data, normalised as the weights expect it; unchanged where nobody says how.
+
+    Weights of a run expect what that run saw: frozen, they could not adapt to anything else.
+    """
+    if given(config):
+        look = sources.look(config.arch)
+        return data if look is None else _normalised(data, *look)
+    before = weights.look(config.weights)
+    if before is None or (before.mean, before.std) == (data.image.mean, data.image.std):
         return data
-    return replace(data, image=replace(data.image, mean=look[0], std=look[1]))
+    told = f"images are normalised as in the run of {config.weights}: mean {before.mean}"
+    note = f"{data.note}; {told}" if data.note else told
+    return replace(_normalised(data, before.mean, before.std), note=note)
+
+
+def _normalised(data: DataSets, mean: sources.Colours, std: sources.Colours) -> DataSets:
+    return replace(data, image=replace(data.image, mean=mean, std=std))

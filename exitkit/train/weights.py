@@ -11,6 +11,7 @@ from torch import Tensor
 
 from exitkit import names, runs
 from exitkit.errors import CheckpointError, ConfigError
+from exitkit.images import ImageSpec
 from exitkit.models.exitnet import ExitNet
 from exitkit.runs import RUNS, Run
 from exitkit.train import checkpoint
@@ -36,6 +37,18 @@ def locate(asked: str, root: Path = RUNS) -> str:
             f"--weights {asked}", f"no run in {root}/ and no such file", "see exitkit runs"
         )
     return str(runs.find(asked, root).network.resolve())
+
+
+def look(asked: str) -> ImageSpec | None:
+    """Return how images looked to the run in which the weights lie; None where nobody says."""
+    path = Path(asked)
+    run = Run(path.parent)
+    if asked == FRESH or asked in names.PUBLISHED or run.network != path:
+        return None
+    try:
+        return run.read_card().image
+    except CheckpointError:
+        return None
 
 
 def load_weights(

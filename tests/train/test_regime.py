@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from objectives import tiny as network_of
+from PIL import Image
 
 from exitkit import runs
 from exitkit.errors import CheckpointError, ConfigError, TrainingError
@@ -51,6 +52,23 @@ def test_a_frozen_network_stays_to_the_bit_and_its_exits_learn(prepare, first, m
     assert not torch.equal(after["heads.1.classifier.weight"], before["heads.1.classifier.weight"])
     beginning = runs.Run(opened.files.folder.parent / first)
     assert torch.equal(last_logits(opened.files), last_logits(beginning))
+
+
+def test_a_frozen_network_sees_what_it_was_trained_on(prepare, first, write_digits, tmp_path):
+    darker = write_digits(tmp_path / "darker", classes=3)
+    for path in darker.rglob("*.png"):
+        with Image.open(path) as image:
+            dark = image.point(lambda value: value // 2)
+        dark.save(path)
+    opened = prepare("frozen", method="deep", regime="frozen", weights=first, data=str(darker))
+    card = runs.Run(opened.files.folder.parent / first).read_card()
+    own = prepare("own", method="deep", data=str(darker)).card
+    assert own.image != card.image
+    assert opened.card.image == opened.data.image == card.image
+    assert any("images are normalised as in the run of" in note for note in opened.notes)
+    next(opened.run())
+    again = session.resume("frozen", root=tmp_path / "runs")
+    assert again.data.image == card.image
 
 
 def test_frozen_statistics_stay_while_those_of_the_heads_move():
