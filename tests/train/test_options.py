@@ -69,7 +69,7 @@ def test_a_run_in_its_first_phase_has_no_network_to_export(prepare, tmp_path):
     assert any("alone up to epoch 1 (its" in note for note in opened.notes)
     next(opened.run())
     assert not opened.files.network.exists()
-    with pytest.raises(CheckpointError, match=r"no finished epoch.*--resume begun"):
+    with pytest.raises(CheckpointError, match=r"no network yet.*--resume begun"):
         runs.find(None, tmp_path / "runs")
     list(session.resume(None, root=tmp_path / "runs").run())
     assert runs.find(None, tmp_path / "runs").name == "begun"
