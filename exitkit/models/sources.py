@@ -51,15 +51,18 @@ def look(arch: str) -> tuple[Colours, Colours] | None:
     """Return mean and deviation of the pixels that a model's published weights were taught on.
 
     None where nobody says: the weights of `python:` models, and of names without weights.
+
+    Raises:
+        ConfigError: no such name.
     """
     source, _, name = arch.partition(":")
     if source == "torchvision":
-        weights = _models().get_model_weights(name)
+        weights = _models(name).get_model_weights(name)
         transforms: Any = next(iter(weights)).transforms() if len(weights) else None
         mean, std = getattr(transforms, "mean", None), getattr(transforms, "std", None)
         return (_colours(mean), _colours(std)) if mean and std else None
     if source == "timm":
-        told = _timm_package().get_pretrained_cfg(name)
+        told = _timm_package(name).get_pretrained_cfg(name)
         return (_colours(told.mean), _colours(told.std)) if told is not None else None
     return None
 
@@ -108,19 +111,30 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(error) from error
 
 
-def _models() -> Any:  # Any: an untyped package
+def _models(name: str) -> Any:  # Any: an untyped package
+    """Return torchvision's networks, once `name` is known to be one of them."""
     try:
-        import torchvision.models
+        from torchvision import models
     except ImportError as error:
         raise _missing("torchvision networks", "torchvision", "train") from error
-    return torchvision.models
+    known = models.list_models(module=models)
+    if name not in known:
+        raise _nobody("torchvision", name, known)
+    return models
 
 
-def _timm_package() -> Any:  # Any: an untyped package
+def _timm_package(name: str) -> Any:  # Any: an untyped package
+    """Return timm, once `name` is known to be a network of it, and its tag one of that network."""
     try:
         import timm
     except ImportError as error:
         raise _missing("timm networks", "timm", "timm") from error
+    base, _, tag = name.partition(".")
+    if not timm.is_model(base):
+        raise _nobody("timm", name, timm.list_models())
+    tagged = timm.list_pretrained(f"{base}.*")
+    if tag and name not in tagged:
+        raise unknown("timm network", name, tagged)
     return timm
 
 
@@ -129,10 +143,7 @@ def _missing(asked: str, package: str, extra: str) -> ConfigError:
 
 
 def _torchvision(name: str, fetched: bool, options: dict[str, Any]) -> nn.Module:
-    models = _models()
-    known = models.list_models(module=models)
-    if name not in known:
-        raise _nobody("torchvision", name, known)
+    models = _models(name)
     if name in AUXILIARY:
         if fetched:
             raise ConfigError(
@@ -147,13 +158,7 @@ def _torchvision(name: str, fetched: bool, options: dict[str, Any]) -> nn.Module
 
 
 def _timm(name: str, fetched: bool, options: dict[str, Any]) -> nn.Module:
-    timm = _timm_package()
-    base, _, tag = name.partition(".")
-    if not timm.is_model(base):
-        raise _nobody("timm", name, timm.list_models())
-    tagged = timm.list_pretrained(f"{base}.*")
-    if tag and name not in tagged:
-        raise unknown("timm network", name, tagged)
+    timm = _timm_package(name)
     with _fetching(f"timm:{name}", fetched):
         made: nn.Module = timm.create_model(name, pretrained=fetched, **options)
         # Forward code that takes images of any size decides by their size, and cannot be cut.

@@ -92,6 +92,12 @@ def test_names_of_nothing_are_refused(own_module: str, arch: str, message: str) 
         sources.make(arch)
 
 
+@pytest.mark.parametrize("arch", ["torchvision:resnet8", "timm:resnt18", "timm:resnet18.a1"])
+def test_a_look_at_nothing_is_refused(arch: str) -> None:
+    with pytest.raises(ConfigError, match="did you mean"):
+        sources.look(arch)
+
+
 def test_published_weights_of_a_users_own_network_are_unknown() -> None:
     with pytest.raises(ConfigError, match="exitkit knows of none"):
         sources.make("python:module:function", fetched=True)
