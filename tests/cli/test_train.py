@@ -45,6 +45,8 @@ def test_ctrl_c_keeps_the_epochs_and_says_how_to_resume(
     with subprocess.Popen(
         [sys.executable, "-m", "exitkit", "train", *arguments],
         stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        # A shell's background job, and all that it starts, is deaf to Ctrl-C; a user's is not.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:  # fmt: skip
         assert process.stderr is not None
         for line in process.stderr:

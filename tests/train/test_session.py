@@ -239,5 +239,5 @@ def test_the_package_is_the_function(digit_folder, tmp_path: Path, caplog):
         run = exitkit.train(root=tmp_path / "runs", **settings)
         assert run.name == f"ce-resnet18-{number}"
     assert "epoch 1 of 1: accuracy" in caplog.text
-    with pytest.raises(ConfigError, match=r"setting \(in exitkit.train\) 'epocs'.*'epochs'"):
+    with pytest.raises(ConfigError, match=r"setting 'epocs' \(exitkit.train\).*'epochs'"):
         exitkit.train(epocs=3)
