@@ -4,7 +4,9 @@ bundles/<name>/manifest.json   what is here, with the SHA-256 of every file but 
                policy.json     temperatures and thresholds, replaceable on their own
                segment_2.onnx  one runnable piece per kept exit
                parity.json     the proof that the export decides like the trained network
+               reference.npz   held-out images and what the trained network said of them
                sweep.json      accuracy, cost and exit shares per threshold, on the tune split
+               cascade.onnx    and other forms that were asked for, made of the very same pieces
 """
 
 import dataclasses
@@ -17,8 +19,9 @@ from exitkit.atomic import sha256, write_text
 from exitkit.errors import BundleError
 from exitkit.images import ImageSpec
 
-SCHEMA = "1.0"
+SCHEMA = "1.1"
 MANIFEST, POLICY, PARITY, SWEEP = "manifest.json", "policy.json", "parity.json", "sweep.json"
+REFERENCE = "reference.npz"
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Manifest:
 
     Attributes:
         name: of the run it came from.
-        network: digest of the trained weights; the policy carries it too.
+        network: digest of the weights as they lie here; the policy carries it too.
         arch, method: how the network was made.
         classes: labels, in the order of the logits.
         image: what the network wants to see.
@@ -55,6 +58,8 @@ class Manifest:
         plain_macs: multiply-adds per image of the same network without exits.
         files: file name -> SHA-256, of every file but manifest and policy.
         origin: versions, run, commit, target of engines: for people, nothing reads it.
+        precision: of the segments' arithmetic: "float32", "fp16" or "int8".
+        forms: other forms of the network, such as "cascade" -> its file.
     """
 
     name: str
@@ -67,6 +72,8 @@ class Manifest:
     plain_macs: int
     files: dict[str, str]
     origin: dict[str, Any]  # Any: whatever JSON can hold
+    precision: str = "float32"
+    forms: dict[str, str] = dataclasses.field(default_factory=dict)
     schema: str = SCHEMA
 
     @property
@@ -98,10 +105,7 @@ def read_manifest(folder: Path, verify: bool = True) -> Manifest:
         schema = str(table["schema"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(str(folder), f"no bundle ({error})", "run exitkit export") from error
-    if schema.split(".")[0] != SCHEMA.split(".")[0]:
-        raise BundleError(
-            str(folder), f"schema {schema}, this exitkit reads {SCHEMA}", "export it again"
-        )
+    _readable(folder, schema)
     try:
         manifest = Manifest(
             **{
@@ -109,6 +113,7 @@ def read_manifest(folder: Path, verify: bool = True) -> Manifest:
                 "classes": tuple(table["classes"]),
                 "image": ImageSpec.from_json(table["image"]),
                 "files": dict(table["files"]),
+                "forms": dict(table.get("forms", {})),
                 "segments": tuple(
                     Segment(**{k: _tuple(v) for k, v in row.items()}) for row in table["segments"]
                 ),
@@ -120,6 +125,19 @@ def read_manifest(folder: Path, verify: bool = True) -> Manifest:
     if verify:
         _verify(Path(folder), manifest)
     return manifest
+
+
+def _readable(folder: Path, schema: str) -> None:
+    """Refuse another major schema, and one that is newer than this exitkit."""
+    try:
+        (major, minor), (own, latest) = ([int(n) for n in s.split(".")] for s in (schema, SCHEMA))
+    except ValueError:
+        major, minor, own, latest = -1, 0, 0, 0
+    if major == own and minor <= latest:
+        return
+    newer = (major, minor) > (own, latest)
+    do = "update exitkit, or export it again with this one" if newer else "export it again"
+    raise BundleError(str(folder), f"schema {schema}, this exitkit reads {SCHEMA}", do)
 
 
 def _agree(path: Path, manifest: Manifest) -> None:
@@ -146,10 +164,10 @@ def _verify(folder: Path, manifest: Manifest) -> None:
             raise BundleError(str(path), "is missing from the bundle", "export it again")
         if sha256(path) != digest:
             raise BundleError(str(path), "is truncated or was edited", "export it again")
-    for segment in manifest.segments:
-        for name in (segment.file, segment.engine):
-            if name and name not in manifest.files:
-                raise BundleError(str(folder), f"does not list {name}", "export it again")
+    pieces = [name for segment in manifest.segments for name in (segment.file, segment.engine)]
+    for name in (*pieces, *manifest.forms.values()):
+        if name and name not in manifest.files:
+            raise BundleError(str(folder), f"does not list {name}", "export it again")
 
 
 def _tuple(value: Any) -> Any:  # Any: a JSON value

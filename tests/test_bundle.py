@@ -73,8 +73,31 @@ def test_another_major_schema_is_refused(folder: Path) -> None:
 
 
 def test_an_older_minor_schema_is_read(folder: Path) -> None:
-    edit(folder, schema="1.7")
-    assert bundle.read_manifest(folder).name == "one"
+    table = json.loads((folder / bundle.MANIFEST).read_text())
+    del table["precision"], table["forms"]  # which 1.0 did not have
+    (folder / bundle.MANIFEST).write_text(json.dumps(table | {"schema": "1.0"}))
+    found = bundle.read_manifest(folder)
+    assert (found.name, found.precision, found.forms) == ("one", "float32", {})
+
+
+@pytest.mark.parametrize("schema", ["1.2", "1.10"])
+def test_a_newer_minor_schema_is_refused_with_what_to_update(folder: Path, schema: str) -> None:
+    edit(folder, schema=schema)
+    with pytest.raises(BundleError, match=rf"schema {schema}, this .* reads 1\.1; update exitkit"):
+        bundle.read_manifest(folder)
+
+
+@pytest.mark.parametrize("schema", ["1", "one.two", "1.0.0"])
+def test_a_schema_that_is_no_version_is_refused(folder: Path, schema: str) -> None:
+    edit(folder, schema=schema)
+    with pytest.raises(BundleError, match=f"schema {schema}"):
+        bundle.read_manifest(folder)
+
+
+def test_a_form_that_no_digest_covers_is_refused(folder: Path) -> None:
+    edit(folder, forms={"cascade": "cascade.onnx"})
+    with pytest.raises(BundleError, match=r"does not list cascade\.onnx"):
+        bundle.read_manifest(folder)
 
 
 def test_a_truncated_manifest_is_no_bundle(folder: Path) -> None:
