@@ -11,11 +11,20 @@ from exitkit.errors import ConfigError
         "exitkit export",
         "exitkit export --exits 2,4",
         "exitkit export mate-mobilenetv2-1 --exits 2,4 --trt",
-        "exitkit export --exits 4 --name plain",
+        "exitkit export --what backbone --name plain",
+        "exitkit export --verify mate-mobilenetv2-1",
     ),
 )
 @click.argument("run", required=False)
 @click.option("--exits", metavar="2,4", help="numbers of the exits to keep  [default: all]")
+@click.option(
+    "--what",
+    metavar="PART",
+    default="network",
+    show_default=True,
+    help="network, leader (FFSD's), or backbone (the plain network without early exits)",
+)
+@click.option("--opset", type=int, help="of ONNX  [default: the exporter's own]")
 @click.option("--trt", is_flag=True, help="build a TensorRT engine per segment too")
 @click.option(
     "--trt-target",
@@ -23,13 +32,17 @@ from exitkit.errors import ConfigError
     help="compute capabilities to build for where there is no GPU",
 )
 @click.option("--name", help="of the bundle  [default: made from the run's]")
+@click.option("--verify", metavar="BUNDLE", help="write nothing; check a bundle on this machine")
 @output.json_option
 def command(
     run: str | None,
     exits: str | None,
+    what: str,
+    opset: int | None,
     trt: bool,
     trt_target: str | None,
     name: str | None,
+    verify: str | None,
     as_json: bool,
 ) -> None:
     """Write RUN (the latest if none is named) as a bundle: one ONNX file per kept exit.
@@ -37,7 +50,13 @@ def command(
     The bundle appears only when it decides like the trained network, image by image, starting
     from encoded image files. bundles/latest then points to it. Heads that are not kept are not
     run and not paid; `--exits 2` alone is a static network cut at exit 2.
+
+    `--verify BUNDLE` repeats that comparison on this machine, with the images and the trained
+    network's answers that lie in the bundle; torch is not needed.
     """
+    if verify is not None:
+        _verify(verify, as_json)
+        return
     kept = _numbers(exits)
     targets = tuple(trt_target.split(",")) if trt_target else None
     from exitkit import runs
@@ -47,9 +66,35 @@ def command(
     found = runs.find(run)
     output.note(f"exporting run {found.name} ({found.folder})")
     report = package.export(
-        found, exits=kept, trt=trt, trt_target=targets, name=name, progress=output.note
+        found,
+        exits=kept,
+        what=what,
+        opset=opset,
+        trt=trt,
+        trt_target=targets,
+        name=name,
+        progress=output.note,
     )
     output.result(exporting.exported(report), as_json)
+
+
+def _verify(bundle: str, as_json: bool) -> None:
+    given = click.get_current_context()
+    others = [
+        name
+        for name in given.params
+        if name not in ("verify", "as_json")
+        and given.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+    ]
+    if others:
+        raise ConfigError(
+            "--verify", f"exports nothing, so {others[0]} has no meaning", "leave it out"
+        )
+    from exitkit import runs
+    from exitkit.cli import verifying
+    from exitkit.export import verify
+
+    output.result(verifying.verified(verify.verify(runs.find_bundle(bundle))), as_json)
 
 
 def _numbers(text: str | None) -> tuple[int, ...] | None:

@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "train a network with exits",
     "evaluate": "accuracy and calibration of every exit",
     "export": "write a run as a bundle: ONNX per exit, checked for parity",
+    "inspect": "what a bundle holds",
     "bench": "measure a bundle on this machine",
     "serve": "answer images over HTTP",
     "predict": "classify a folder of images without a server",

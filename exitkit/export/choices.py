@@ -4,17 +4,44 @@ import re
 from collections.abc import Sequence
 
 from exitkit import names
-from exitkit.errors import ConfigError
+from exitkit.errors import ConfigError, unknown
 from exitkit.runs import LATEST, NetworkCard
 
+WHAT = ("network", "leader", "backbone")
 
-def exits(card: NetworkCard, asked: Sequence[int] | None) -> tuple[int, ...]:
+
+def exits(card: NetworkCard, asked: Sequence[int] | None, what: str = "network") -> tuple[int, ...]:
     """Return the kept exits, shallow to deep; all that the run has where none are asked for.
+
+    Args:
+        card: of the run's network.
+        asked: numbers.
+        what: "network"; "leader", FFSD's leader, which is the network that such a run ships
+            (students, fusion and decoders are the objective's and never leave the run); or
+            "backbone", the plain network without its early exits.
 
     Raises:
         ConfigError: an exit that does not exist (with the choices), that the run's method does
-            not teach (with the sum that would), or that is named twice.
+            not teach (with the sum that would), or that is named twice; a leader of a run
+            without FFSD; exits of a backbone.
     """
+    if what not in WHAT:
+        raise unknown("part to export", what, WHAT)
+    if what == "leader" and not re.search(r"\bffsd\b", card.method):
+        raise ConfigError(
+            "--what leader",
+            f"this run was trained by {card.method}, and only ffsd has a leader",
+            "leave --what out, or train with --method ffsd",
+        )
+    if what == "backbone":
+        deepest = names.exits(card.arch, card.at)
+        if asked is not None and tuple(asked) != (deepest,):
+            raise ConfigError(
+                f"--what backbone with exits {_words(asked)}",
+                f"the backbone answers at its own end, exit {deepest}, alone",
+                "leave one of the two out",
+            )
+        return (deepest,)
     if asked is None:
         return card.exits
     choices = f"choose from {_words(card.exits)}"

@@ -7,11 +7,12 @@ import onnx
 import torch
 
 from exitkit.atomic import replacing
-from exitkit.errors import ExportError
+from exitkit.errors import ConfigError, ExportError
 from exitkit.export.segments import SegmentModule
 
 # An example batch of 0 or 1 would be taken for a constant; any larger one stays dynamic.
 EXAMPLE_BATCH = 2
+OLDEST_OPSET = 18  # of the exporter's own operator library
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,40 @@ class OnnxFile:
     ir: int
 
 
-def write(segment: SegmentModule, shape: tuple[int, ...], path: Path) -> OnnxFile:
+def check_opset(opset: int | None) -> None:
+    """Refuse an operator set that the exporter cannot write or ONNX does not define.
+
+    Raises:
+        ConfigError: with the possible ones.
+    """
+    latest = onnx.defs.onnx_opset_version()
+    if opset is not None and not OLDEST_OPSET <= opset <= latest:
+        raise ConfigError(
+            f"opset {opset}",
+            f"the exporter writes {OLDEST_OPSET} to {latest}",
+            "choose one of these, or leave --opset out",
+        )
+
+
+def write(
+    segment: SegmentModule, shape: tuple[int, ...], path: Path, opset: int | None = None
+) -> OnnxFile:
     """Export a segment: input "hidden" [batch, *shape] -> "logits" and perhaps "hidden_out".
 
     Batch norms are folded into the convolutions before them. Weights are inside the file.
 
+    Args:
+        segment: what is exported.
+        shape: of its input, without the batch.
+        path: the file to write.
+        opset: version of the operator set; the exporter's own choice where None.
+
     Raises:
-        ExportError: the exporter or the checker refuses the network.
+        ExportError: the exporter or the checker refuses the network, or another operator set
+            came out than was asked for.
     """
     try:
-        model = _graph(segment, shape)
+        model = _graph(segment, shape, opset)
         onnx.checker.check_model(model, full_check=True)
     except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError) as error:
         raise ExportError(
@@ -48,18 +73,25 @@ def write(segment: SegmentModule, shape: tuple[int, ...], path: Path) -> OnnxFil
             "report the network, or leave the exit out with --exits",
         ) from error
     _check_batch(model, segment)
+    if opset is not None and _opset(model) != opset:
+        raise ExportError(
+            f"exit {segment.exit} as ONNX with opset {opset}",
+            f"the exporter could not convert it and delivered opset {_opset(model)}",
+            f"export with --opset {_opset(model)}, or leave it out",
+        )
     with replacing(path) as temporary:
         onnx.save_model(model, temporary)
     return OnnxFile(path, _opset(model), model.ir_version)
 
 
-def _graph(segment: SegmentModule, shape: tuple[int, ...]) -> onnx.ModelProto:
+def _graph(segment: SegmentModule, shape: tuple[int, ...], opset: int | None) -> onnx.ModelProto:
     program = torch.onnx.export(
         segment,
         (torch.zeros(EXAMPLE_BATCH, *shape),),
         input_names=["hidden"],
         output_names=list(segment.outputs),
         dynamic_shapes=({0: torch.export.Dim("batch")},),
+        opset_version=opset,
         dynamo=True,
         verbose=False,
     )

@@ -3,33 +3,35 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import exitkit
-from exitkit import machine, scores
+from exitkit import machine
 from exitkit.atomic import write_text
-from exitkit.bundle import PARITY, POLICY, SWEEP, Manifest, Segment, read_manifest, write_manifest
-from exitkit.data.split import DataSets
-from exitkit.errors import ConfigError, DataError, ExportError
-from exitkit.export import choices, fit, onnx, parity, segments, tensorrt
+from exitkit.bundle import (
+    PARITY,
+    POLICY,
+    REFERENCE,
+    SWEEP,
+    Manifest,
+    Segment,
+    read_manifest,
+    write_manifest,
+)
+from exitkit.errors import ConfigError, ExportError
+from exitkit.export import choices, engines, fit, onnx, parity, segments, tensorrt, trained
 from exitkit.export.parity import Parity
 from exitkit.export.publish import building
+from exitkit.export.source import Progress, Source, read
 from exitkit.journal import Journal
 from exitkit.models import costs
-from exitkit.models.exitnet import ExitNet
 from exitkit.policy.solvers import Point
-from exitkit.runs import BUNDLES, NetworkCard, Run
-from exitkit.scores import Scores
-from exitkit.train import evaluate, origin
+from exitkit.runs import BUNDLES, Run
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -51,23 +53,12 @@ class ExportReport:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Source:
-    """What a run holds, read once."""
-
-    run: Run
-    card: NetworkCard
-    network: ExitNet
-    digest: str
-    costs: costs.Costs
-    sets: DataSets
-    scores: Scores
-
-
 def export(
     run: Run,
     *,
     exits: Sequence[int] | None = None,
+    what: str = "network",
+    opset: int | None = None,
     trt: bool = False,
     trt_target: Sequence[str] | None = None,
     name: str | None = None,
@@ -80,6 +71,9 @@ def export(
         run: with a finished epoch.
         exits: numbers of the exits to keep; all that the method teaches where not given. The
             deepest of them always answers; a single one is a static network cut there.
+        what: "network", "leader" (FFSD's, which such a run ships) or "backbone" (the plain
+            network without its early exits).
+        opset: version of ONNX's operator set; the exporter's own choice where not given.
         trt: whether to build a TensorRT engine per segment as well.
         trt_target: compute capabilities to build for ahead of time, such as "sm89".
         name: of the bundle; the run's where not given.
@@ -95,17 +89,18 @@ def export(
     if trt_target is not None and not trt:
         raise ConfigError("TensorRT targets", "no engines are asked for", "add --trt")
     tensorrt.check(trt_target or ())
+    onnx.check_opset(opset)
     card = run.read_card()
-    kept = choices.exits(card, exits)
+    kept = choices.exits(card, exits, what)
     final = root / choices.name(name, run.name)
-    source = _read(run, card, progress)
+    source = read(run, card, progress)
     failure = None
     with building(final) as folder:
-        manifest, fitted = _write_network(folder, source, kept, progress)
+        manifest, fitted = _write_network(folder, source, kept, opset, progress)
         proof = _prove(folder, source, manifest, fitted, progress)
         if trt:
             try:
-                manifest = _write_engines(folder, manifest, trt_target, progress)
+                manifest = engines.write(folder, manifest, trt_target, progress)
             except ExportError as error:  # the bundle without engines is still worth having
                 failure = error
         write_manifest(folder, manifest)
@@ -119,32 +114,8 @@ def export(
     return ExportReport(final, proof, manifest, fitted.chosen, notes)
 
 
-def _read(run: Run, card: NetworkCard, progress: Progress) -> _Source:
-    network, digest = evaluate.trained(run)
-    sets = origin.load(run)
-    if len(sets.tune) == 0:
-        raise DataError(
-            f"export of run {run.name}",
-            "no training images were held out, so there is nothing to fit thresholds on",
-            "train with --set tune_share=0.1",
-        )
-    network.to(memory_format=torch.channels_last)  # as evaluation has it
-    counted = costs.count(network, card.image.height)
-    return _Source(run, card, network, digest, counted, sets, _scores(run, digest, progress))
-
-
-def _scores(run: Run, digest: str, progress: Progress) -> Scores:
-    """Return the tune scores of exactly these weights; an interrupted run has none yet."""
-    if run.scores("tune").exists():
-        table = scores.load(run.scores("tune"), "tune")
-        if table.network == digest:
-            return table
-    progress(f"scoring the tune split with the weights of {run.name}")
-    return evaluate.evaluate(run, "tune")
-
-
 def _write_network(
-    folder: Path, source: _Source, kept: tuple[int, ...], progress: Progress
+    folder: Path, source: Source, kept: tuple[int, ...], opset: int | None, progress: Progress
 ) -> tuple[Manifest, fit.Fit]:
     """Write one ONNX file per kept exit, policy and sweep; return the manifest so far."""
     card = source.card
@@ -153,7 +124,7 @@ def _write_network(
     macs = source.costs.segments(kept)
     made, opsets = [], {}
     for piece, shape, cost in zip(pieces, shapes, macs, strict=True):
-        written = onnx.write(piece, shape, folder / f"segment_{piece.exit}.onnx")
+        written = onnx.write(piece, shape, folder / f"segment_{piece.exit}.onnx", opset)
         made.append(Segment(piece.exit, written.path.name, shape, cost))
         opsets[written.path.name] = written.opset
         size = written.path.stat().st_size / 1e6
@@ -176,7 +147,7 @@ def _write_network(
     return manifest, fitted
 
 
-def _origin(source: _Source, opsets: dict[str, int]) -> dict[str, Any]:  # Any: JSON values
+def _origin(source: Source, opsets: dict[str, int]) -> dict[str, Any]:  # Any: JSON values
     return {
         "exitkit": exitkit.__version__,
         "commit": machine.commit(),
@@ -190,10 +161,12 @@ def _origin(source: _Source, opsets: dict[str, int]) -> dict[str, Any]:  # Any: 
 
 
 def _prove(
-    folder: Path, source: _Source, manifest: Manifest, fitted: fit.Fit, progress: Progress
+    folder: Path, source: Source, manifest: Manifest, fitted: fit.Fit, progress: Progress
 ) -> Parity:
-    proof = parity.check(source.network, folder, manifest, fitted.policy, source.sets.tune)
+    reference = trained.reference(source.network, manifest.exits, source.sets.tune, manifest.image)
+    proof = parity.check(folder, manifest, fitted.policy, reference)
     proof.require()
+    reference.fitting().save(folder / REFERENCE)
     write_text(folder / PARITY, json.dumps(proof.to_json(), indent=2) + "\n")
     worst = max(row.difference for row in proof.exits)
     compared, near = (sum(getattr(row, k) for row in proof.exits) for k in ("decisions", "near"))
@@ -202,31 +175,6 @@ def _prove(
         f"decisions equal, {near} too near a threshold to tell"
     )
     return proof
-
-
-def _write_engines(
-    folder: Path, manifest: Manifest, targets: Sequence[str] | None, progress: Progress
-) -> Manifest:
-    """Build an engine per segment; all of them or none."""
-    builder = tensorrt.find(targets)
-    built: list[tensorrt.EngineFile] = []
-    try:
-        for segment in manifest.segments:
-            file = folder / segment.file
-            built.append(tensorrt.build(builder, file, file.with_suffix(".engine")))
-            progress(f"{built[-1].file}: {built[-1].builder} for {', '.join(builder.targets)}")
-    except ExportError:
-        for engine in built:
-            (folder / engine.file).unlink()
-        raise
-    return dataclasses.replace(
-        manifest,
-        segments=tuple(
-            dataclasses.replace(segment, engine=engine.file)
-            for segment, engine in zip(manifest.segments, built, strict=True)
-        ),
-        origin={**manifest.origin, "engines": [dataclasses.asdict(engine) for engine in built]},
-    )
 
 
 def _note(run: Run, final: Path, proof: Parity, fitted: fit.Fit) -> None:

@@ -1,8 +1,8 @@
 """The parity gate: does the bundle decide like the trained network?
 
 It starts where a client starts, from encoded image files, and does what a server does: decode,
-normalise, ONNX Runtime, policy. Against it stands the torch network, fed from the split's own
-pixels as evaluation feeds it.
+normalise, ONNX Runtime, policy. Against it stands what the trained network said about the same
+images, fed from the split's own pixels as evaluation feeds it (`Reference`).
 
 Every image goes through every exit once, so the decisions at all thresholds follow from its
 logits. Then the engine itself answers every image, each with the thresholds of another decile
@@ -15,22 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from exitkit import images
 from exitkit.bundle import Manifest
-from exitkit.data.split import Split
 from exitkit.engine import ort
 from exitkit.engine.engine import Engine
-from exitkit.errors import DataError, ParityError
+from exitkit.errors import BundleError, ParityError
 from exitkit.export.agreement import SHARE, Comparison, Decisions, ExitAgreement
+from exitkit.export.reference import Reference
 from exitkit.images import ImageSpec
-from exitkit.models.exitnet import ExitNet
 from exitkit.policy.policy import Policy
 
 SCHEMA = "1.0"
-IMAGES = 1000
 BATCH = 64
 
 
@@ -92,32 +89,32 @@ class Parity:
         return {"schema": SCHEMA, "passed": passed, "logit_share": SHARE, **asdict(self)}
 
 
-def check(
-    network: ExitNet, folder: Path, manifest: Manifest, policy: Policy, split: Split
-) -> Parity:
-    """Compare `network` with the segments in `folder`, on up to 1,000 images spread over `split`.
+def check(folder: Path, manifest: Manifest, policy: Policy, reference: Reference) -> Parity:
+    """Compare the segments in `folder` with what the trained network said about the same images.
 
-    This only measures; `Parity.require` is the gate.
+    This only measures; `Parity.require` is the gate. Needs no torch.
 
     Raises:
-        DataError: the split has no images.
+        BundleError: the reference has other exits or classes than the bundle.
+        EngineError: a segment cannot be loaded or run.
     """
-    if len(split) == 0:
-        raise DataError(f"parity on the {split.name} split", "it has no images", "hold some out")
-    count = min(IMAGES, len(split))
-    rows = np.linspace(0, len(split) - 1, count).round().astype(np.int64)
-    pixels = np.stack([images.decode(split.encoded(int(row)), manifest.image) for row in rows])
-    trained, input_difference = _trained(
-        network, manifest.exits, split, rows, pixels, manifest.image
-    )
+    found = (reference.exits, reference.logits.shape[2])
+    if found != (manifest.exits, len(manifest.classes)):
+        raise BundleError(
+            f"parity of exits {manifest.exits} with {len(manifest.classes)} classes",
+            f"the trained network's answers are those of exits {found[0]} with {found[1]} classes",
+            "export it again",
+        )
+    spec = manifest.image
+    pixels = np.stack([images.decode(file, spec) for file in reference.encoded])
     segments = ort.load(folder, manifest, pool="private")
-    comparison = Comparison(trained, _exported(segments, pixels, manifest.image), policy)
+    comparison = Comparison(reference.logits, _exported(segments, pixels, spec), policy)
     levels = comparison.levels()
-    mixed = levels[np.arange(count) % len(levels)]
-    served = _served(Engine(segments, policy), pixels, manifest.image, mixed)
+    mixed = levels[np.arange(len(reference)) % len(levels)]
+    served = _served(Engine(segments, policy), pixels, spec, mixed)
     exits = comparison.rows([*(comparison.by_logits(level) for level in levels), served])
     thresholds = tuple(tuple(float(t) for t in level) for level in levels)
-    return Parity(split.name, count, input_difference, thresholds, exits)
+    return Parity(reference.split, len(reference), reference.input_difference, thresholds, exits)
 
 
 def _batches(pixels: NDArray[np.uint8], spec: ImageSpec) -> Iterator[NDArray[np.float32]]:
@@ -154,34 +151,3 @@ def _served(
         np.concatenate([answer.exit for answer in answers]),
         np.concatenate([answer.label for answer in answers]),
     )
-
-
-@torch.no_grad()
-def _trained(
-    network: ExitNet,
-    exits: Sequence[int],
-    split: Split,
-    rows: NDArray[np.int64],
-    pixels: NDArray[np.uint8],
-    spec: ImageSpec,
-) -> tuple[NDArray[np.float32], float]:
-    """Return the trained network's logits [K, N, C] and how far its input is from ours.
-
-    `network` must be on the processor, in float32 and in evaluation mode.
-    """
-    parts, off, first, done = [], 0.0, 0, 0
-    for batch, _, _ in split.batches(BATCH, torch.device("cpu"), spec):
-        inside = rows[(rows >= first) & (rows < first + len(batch))] - first
-        first += len(batch)
-        if len(inside) == 0:
-            continue
-        chosen = batch[torch.from_numpy(inside)]
-        ours = images.normalise(pixels[done : done + len(inside)], spec)
-        off, done = max(off, float(np.abs(ours - chosen.numpy()).max())), done + len(inside)
-        hidden, answers = chosen, []
-        for k in range(1, exits[-1] + 1):
-            hidden = network.stage(k, hidden)
-            if k in exits:
-                answers.append(network.head(k, hidden).logits)
-        parts.append(torch.stack(answers).numpy())
-    return np.concatenate(parts, axis=1), off

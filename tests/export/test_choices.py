@@ -70,3 +70,21 @@ def test_a_bundle_has_a_plain_name(name: str) -> None:
         choices.name(name, "run-1")
     assert choices.name(None, "run-1") == "run-1"
     assert choices.name("plain", "run-1") == "plain"
+
+
+def test_the_leader_is_what_a_run_with_ffsd_ships() -> None:
+    assert choices.exits(card("ffsd(students=2)", (4,)), None, "leader") == (4,)
+    both = card("ffsd+deep", (1, 2, 3, 4))
+    assert choices.exits(both, None, "leader") == (1, 2, 3, 4)
+    assert choices.exits(both, (2, 4), "leader") == (2, 4)
+    with pytest.raises(ConfigError, match="trained by mate, and only ffsd has a leader"):
+        choices.exits(MATE, None, "leader")
+
+
+def test_the_backbone_answers_at_its_own_end() -> None:
+    assert choices.exits(MATE, None, "backbone") == (4,)
+    assert choices.exits(MATE, (4,), "backbone") == (4,)
+    with pytest.raises(ConfigError, match=r"backbone with exits 2, 4: .* exit 4, alone"):
+        choices.exits(MATE, (2, 4), "backbone")
+    with pytest.raises(ConfigError, match="no such part to export"):
+        choices.exits(MATE, None, "decoder")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import resource
 import shutil
 import sys
 from collections.abc import Callable
@@ -10,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx as onnx_library
 import pytest
+import torch
 
 from exitkit import journal, scores
 from exitkit.atomic import sha256
 from exitkit.bundle import read_manifest
-from exitkit.errors import ConfigError, DataError, ExportError, ParityError
+from exitkit.errors import ConfigError, DataError, EngineError, ExportError, ParityError
 from exitkit.export import onnx, package
 from exitkit.export.package import ExportReport
 from exitkit.policy.policy import Policy
@@ -42,6 +45,7 @@ def test_the_bundle_is_whole_and_the_latest(
         "manifest.json",
         "parity.json",
         "policy.json",
+        "reference.npz",
         "segment_2.engine",
         "segment_2.onnx",
         "segment_4.engine",
@@ -140,11 +144,11 @@ def test_a_broken_segment_is_refused_and_nothing_is_left(
 ) -> None:
     write = onnx.write
 
-    def careless(piece, shape, path):  # type: ignore[no-untyped-def]
+    def careless(piece, shape, path, opset):  # type: ignore[no-untyped-def]
         """Export, as an exporter with a fault would, a network whose last layer is off."""
         classifier = piece.piece.heads[str(piece.exit)].classifier
         classifier.bias.data[0] += 0.01
-        return write(piece, shape, path)
+        return write(piece, shape, path, opset)
 
     monkeypatch.setattr(onnx, "write", careless)
     with pytest.raises(ParityError, match=r"exit 1: a logit is off by 0\.01 ") as caught:
@@ -173,10 +177,78 @@ def test_bad_requests_write_nothing(trained_run: Run, tmp_path: Path) -> None:
         ({"trt": True, "trt_target": ("sm90",)}, "no such TensorRT target"),
         ({"trt_target": ("sm89",)}, "add --trt"),
         ({"name": "latest"}, "is no plain name"),
+        ({"what": "leader"}, "--what leader: this run was trained by deep"),
+        ({"what": "backbone", "exits": (2, 4)}, "answers at its own end, exit 4, alone"),
+        ({"opset": 17}, "opset 17: the exporter writes 18 to"),
+        ({"opset": 99}, "opset 99: the exporter writes 18 to"),
     ):
         with pytest.raises(ConfigError, match=words):
             package.export(trained_run, root=root, **settings)
     assert not root.exists()
+
+
+def test_an_opset_that_the_runtime_cannot_load_leaves_nothing(
+    trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = onnx.write
+
+    def modern(piece, shape, path, opset):  # type: ignore[no-untyped-def]
+        """Declare what no released runtime knows yet."""
+        written = write(piece, shape, path)
+        model = onnx_library.load(path)
+        model.opset_import[0].version = 99
+        onnx_library.save(model, path)
+        return dataclasses.replace(written, opset=99)
+
+    monkeypatch.setattr(onnx, "write", modern)
+    with pytest.raises(EngineError, match=r"segment_1.onnx: cannot be loaded .*[Oo]pset 99"):
+        package.export(trained_run, exits=(1,), root=tmp_path / "bundles")
+    assert list((tmp_path / "bundles").iterdir()) == []
+
+
+def test_an_opset_is_written_as_asked(trained_run: Run, tmp_path: Path) -> None:
+    made = package.export(trained_run, exits=(1,), opset=21, root=tmp_path)
+    (imported,) = onnx_library.load(made.folder / "segment_1.onnx").opset_import
+    assert imported.version == 21
+    assert made.manifest.origin["opset"] == {"segment_1.onnx": 21}
+
+
+def test_weights_that_are_no_numbers_are_refused_by_name(trained_run: Run, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    shutil.copytree(trained_run.folder, run.folder)
+    weights = torch.load(run.network, weights_only=True)
+    weights["heads.2.classifier.bias"][1] = float("nan")
+    torch.save(weights, run.network)
+    with pytest.raises(ExportError, match=r"not finite, the first is heads\.2\.classifier\.bias"):
+        package.export(run, root=tmp_path / "bundles")
+    assert not (tmp_path / "bundles").exists()
+
+
+def test_a_disk_that_fills_up_leaves_the_old_bundle_and_nothing_else(
+    static: Static, trained_run: Run
+) -> None:
+    root = static.report.folder.parent
+    before = {path: sha256(path) for path in static.report.folder.iterdir()}
+    size = (static.report.folder / "segment_1.onnx").stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, limits[1]))  # no file grows larger
+    try:
+        with pytest.raises(OSError, match="too large"):
+            package.export(trained_run, exits=(1,), name="cut", root=root)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path: sha256(path) for path in static.report.folder.iterdir()} == before
+    assert sorted(path.name for path in root.iterdir()) == ["cut", "latest"]
+
+
+def test_the_backbone_is_the_plain_network(trained_run: Run, tmp_path: Path) -> None:
+    made = package.export(trained_run, what="backbone", name="plain", root=tmp_path)
+    assert made.manifest.exits == (4,)
+    assert made.manifest.segments[0].macs == made.manifest.plain_macs
+    shipped = {w.name for w in onnx_library.load(made.folder / "segment_4.onnx").graph.initializer}
+    # Batch norms are folded into convolutions, so weights keep the names of layers of the network.
+    heads = {name.partition("heads.")[2].partition(".")[0] for name in shipped if "heads." in name}
+    assert heads == {"4"}
 
 
 def test_other_data_than_in_training_are_refused(

@@ -16,9 +16,11 @@ from exitkit.bundle import Manifest, Segment
 from exitkit.data.split import Tune
 from exitkit.engine.engine import Answers, Engine
 from exitkit.errors import DataError, ParityError
-from exitkit.export import parity
+from exitkit.export import parity, trained
 from exitkit.export.onnx import OnnxFile
+from exitkit.export.parity import Parity
 from exitkit.images import ImageSpec
+from exitkit.models.exitnet import ExitNet
 from exitkit.policy.policy import Policy
 
 SPEC = ImageSpec(8, 8, (0.5, 0.4, 0.3), (0.25, 0.25, 0.25))
@@ -35,6 +37,11 @@ def split(count: int) -> Tune:
     return Tune(pixels, torch.zeros(count, dtype=torch.int64), torch.arange(count), encoded)
 
 
+def compared(net: ExitNet, folder: Path, manifest: Manifest, data: Tune) -> Parity:
+    reference = trained.reference(net, manifest.exits, data, manifest.image)
+    return parity.check(folder, manifest, POLICY, reference)
+
+
 @pytest.fixture
 def exported(tiny_files: list[OnnxFile]) -> tuple[Path, Manifest]:
     shapes = ((3, 8, 8), (6, 4, 4))
@@ -46,7 +53,7 @@ def exported(tiny_files: list[OnnxFile]) -> tuple[Path, Manifest]:
 def test_an_honest_export_passes_from_encoded_files_to_answers(
     exported: tuple[Path, Manifest],
 ) -> None:
-    found = parity.check(network().eval(), *exported, POLICY, split(150))
+    found = compared(network().eval(), *exported, split(150))
     found.require()
     assert (found.split, found.images, found.input_difference) == ("tune", 150, 0.0)
     assert len(found.thresholds) == 9
@@ -68,7 +75,7 @@ def test_at_most_a_thousand_images_are_taken_from_the_whole_split(
         return plain.encoded(row)
 
     data = dataclasses.replace(plain, encoded=encoded)
-    found = parity.check(network().eval(), *exported, POLICY, data)
+    found = compared(network().eval(), *exported, data)
     assert found.images == len(set(asked)) == 1000
     assert (min(asked), max(asked)) == (0, 1499)
     found.require()
@@ -87,7 +94,7 @@ def test_one_altered_weight_is_found(
             values[0] += 0.01
             bias.CopyFrom(numpy_helper.from_array(values, bias.name))
         onnx_library.save(model, tmp_path / segment.file)
-    found = parity.check(network().eval(), tmp_path, manifest, POLICY, split(100))
+    found = compared(network().eval(), tmp_path, manifest, split(100))
     with pytest.raises(
         ParityError, match=rf"exit {exit_number}: a logit is off by 0\.01 "
     ) as caught:
@@ -109,7 +116,7 @@ def test_a_preprocessing_that_is_off_by_one_grey_level_is_found(
         return images.encode_png(np.ascontiguousarray(np.maximum(pixels, 1) - 1))
 
     data = dataclasses.replace(honest, encoded=encoded)
-    found = parity.check(network().eval(), folder, manifest, POLICY, data)
+    found = compared(network().eval(), folder, manifest, data)
     # One grey level is 1 / 255 / 0.25.
     assert found.input_difference == pytest.approx(0.015686, abs=1e-5)
     with pytest.raises(ParityError, match="a logit is off by"):
@@ -117,7 +124,7 @@ def test_a_preprocessing_that_is_off_by_one_grey_level_is_found(
 
 
 def test_another_network_is_found(exported: tuple[Path, Manifest]) -> None:
-    found = parity.check(network(seed=1).eval(), *exported, POLICY, split(100))
+    found = compared(network(seed=1).eval(), *exported, split(100))
     assert any("decisions take another exit" in text for text in found.failures)
     assert any("images get another class" in text for text in found.failures)
 
@@ -132,11 +139,11 @@ def test_answers_given_to_the_wrong_rows_are_found(
         return dataclasses.replace(answers, exit=np.roll(answers.exit, 1))
 
     monkeypatch.setattr(Engine, "answer", mixed_up)
-    found = parity.check(network().eval(), *exported, POLICY, split(100))
+    found = compared(network().eval(), *exported, split(100))
     assert all("decisions take another exit" in text for text in found.failures)
     assert {text[:6] for text in found.failures} == {"exit 2", "exit 3"}
 
 
 def test_a_split_without_images_is_refused(exported: tuple[Path, Manifest]) -> None:
     with pytest.raises(DataError, match="parity on the tune split: it has no images"):
-        parity.check(network().eval(), *exported, POLICY, split(0))
+        compared(network().eval(), *exported, split(0))

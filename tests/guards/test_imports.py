@@ -70,7 +70,10 @@ def test_the_running_half_names_no_torch(package: str) -> None:
 
 
 def test_serving_leaves_torch_unloaded() -> None:
-    modules = "exitkit.serve.app, exitkit.engine.model, exitkit.report.page, exitkit.policy.solvers"
+    modules = (
+        "exitkit.serve.app, exitkit.engine.model, exitkit.report.page, exitkit.policy.solvers, "
+        "exitkit.export.verify"
+    )
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

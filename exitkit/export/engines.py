@@ -1,0 +1,44 @@
+"""TensorRT engines of a bundle: one per segment, all of them or none."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from exitkit.bundle import Manifest
+from exitkit.errors import ExportError
+from exitkit.export import tensorrt
+
+
+def write(
+    folder: Path, manifest: Manifest, targets: Sequence[str] | None, progress: Callable[[str], None]
+) -> Manifest:
+    """Build an engine beside every segment's ONNX file; return the manifest that names them.
+
+    Args:
+        folder: of the bundle.
+        manifest: of the same bundle.
+        targets: compute capabilities to build for ahead of time; the GPU at hand where None.
+        progress: told one line per engine.
+
+    Raises:
+        ExportError: no builder is installed, or it refuses a segment; no engine is left behind.
+    """
+    builder = tensorrt.find(targets)
+    built: list[tensorrt.EngineFile] = []
+    try:
+        for segment in manifest.segments:
+            file = folder / segment.file
+            built.append(tensorrt.build(builder, file, file.with_suffix(".engine")))
+            progress(f"{built[-1].file}: {built[-1].builder} for {', '.join(builder.targets)}")
+    except ExportError:
+        for engine in built:
+            (folder / engine.file).unlink()
+        raise
+    return dataclasses.replace(
+        manifest,
+        segments=tuple(
+            dataclasses.replace(segment, engine=engine.file)
+            for segment, engine in zip(manifest.segments, built, strict=True)
+        ),
+        origin={**manifest.origin, "engines": [dataclasses.asdict(engine) for engine in built]},
+    )

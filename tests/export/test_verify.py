@@ -1,0 +1,151 @@
+"""A bundle proves itself again on any machine: in a process that has no torch."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from exitkit import bundle
+from exitkit.errors import BundleError, ParityError
+from exitkit.export import package, reference, verify
+from exitkit.policy.policy import Policy
+from exitkit.runs import Run
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = sys.modules["torchvision"] = None
+from exitkit.cli.main import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(trained_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("bundles")
+    return package.export(trained_run, exits=(2, 4), root=root).folder
+
+
+@pytest.fixture
+def copied(exported: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(exported, tmp_path / "copy"))
+
+
+def sign(folder: Path) -> None:
+    """Write the digests anew, as somebody who edits a bundle on purpose would."""
+    bundle.write_manifest(folder, bundle.read_manifest(folder, verify=False))
+
+
+def typed(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", WITHOUT_TORCH, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command_repeats_the_gate_without_torch(exported: Path) -> None:
+    said = typed("export", "--verify", str(exported), "--json")
+    assert said.returncode == 0, said.stderr
+    told, first = json.loads(said.stdout)["parity"], exported / "parity.json"
+    assert told == json.loads(first.read_text())  # same images, same runtime: the same table
+    words = typed("export", "--verify", str(exported)).stdout
+    assert "every file is whole, and it decides like the trained network on" in words
+
+
+def test_other_options_have_no_meaning_beside_verify(exported: Path) -> None:
+    said = typed("export", "--verify", str(exported), "--exits", "2")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "--verify: exports nothing, so exits has no meaning" in said.stderr
+
+
+def test_a_network_that_decides_otherwise_fails_whoever_signed_it(copied: Path) -> None:
+    model = onnx.load(copied / "segment_4.onnx")
+    bias = next(w for w in model.graph.initializer if w.name.endswith("classifier.bias"))
+    values = numpy_helper.to_array(bias).copy()
+    values[0] += 0.5
+    bias.CopyFrom(numpy_helper.from_array(values, bias.name))
+    onnx.save(model, copied / "segment_4.onnx")
+    with pytest.raises(BundleError, match="was edited"):
+        verify.verify(copied)
+    sign(copied)
+    with pytest.raises(ParityError, match=r"exit 4: a logit is off by 0\.5"):
+        verify.verify(copied)
+    said = typed("export", "--verify", str(copied))
+    assert (said.returncode, said.stdout) == (1, "")
+
+
+def test_another_normalisation_in_the_manifest_fails(copied: Path) -> None:
+    manifest = bundle.read_manifest(copied)
+    image = dataclasses.replace(manifest.image, mean=(0.0, 0.0, 0.0))
+    bundle.write_manifest(copied, dataclasses.replace(manifest, image=image))
+    with pytest.raises(ParityError, match="a logit is off by"):
+        verify.verify(copied)
+
+
+def test_anothers_policy_and_anothers_answers_are_refused(copied: Path) -> None:
+    policy = Policy.read(copied / bundle.POLICY)
+    dataclasses.replace(policy, network="other").write(copied / bundle.POLICY)
+    with pytest.raises(BundleError):
+        verify.verify(copied)
+    policy.write(copied / bundle.POLICY)
+    answers = reference.load(copied / bundle.REFERENCE)
+    dataclasses.replace(answers, exits=(1, 4)).save(copied / bundle.REFERENCE)
+    sign(copied)
+    with pytest.raises(BundleError, match=r"those of exits \(1, 4\)"):
+        verify.verify(copied)
+
+
+def test_images_and_answers_are_those_of_the_held_out_split(
+    exported: Path, trained_run: Run
+) -> None:
+    from exitkit import scores
+
+    found = reference.load(exported / bundle.REFERENCE)
+    table = scores.load(trained_run.scores("tune"))
+    rows = np.linspace(0, len(table.labels) - 1, len(found)).round().astype(int)
+    np.testing.assert_array_equal(found.labels, table.labels[rows])
+    np.testing.assert_allclose(found.logits, table.logits[[1, 3]][:, rows], atol=1e-4)
+
+
+def test_inspect_shows_what_lies_there(exported: Path) -> None:
+    said = typed("inspect", str(exported), "--json")
+    assert said.returncode == 0, said.stderr
+    table = json.loads(said.stdout)
+    manifest = bundle.read_manifest(exported)
+    assert [row["exit"] for row in table["segments"]] == [2, 4]
+    assert [row["macs"] for row in table["segments"]] == [s.macs for s in manifest.segments]
+    first, second = (row["mb"] * 1e6 for row in table["segments"])
+    assert first == pytest.approx((exported / "segment_2.onnx").stat().st_size)
+    assert second > first
+    assert table["policy"] == Policy.read(exported / bundle.POLICY).to_json()
+    assert (table["precision"], table["forms"], table["engines"]) == ("float32", [], [])
+    words = typed("inspect", str(exported)).stdout
+    assert "deep on resnet18, 3 classes, images 32x32, precision float32" in words
+    assert "segment_2.onnx" in words
+    assert "parity at export: passed" in words
+
+
+def test_inspect_names_an_engine_from_another_network(copied: Path) -> None:
+    manifest = bundle.read_manifest(copied)
+    (copied / "segment_4.engine").write_bytes(b"plan")
+    pieces = (
+        manifest.segments[0],
+        dataclasses.replace(manifest.segments[1], engine="segment_4.engine"),
+    )
+    row = {
+        "file": "segment_4.engine",
+        "builder": "tensorrt 11.4",
+        "targets": ["sm90"],
+        "onnx": "old",
+    }
+    told = dataclasses.replace(
+        manifest, segments=pieces, origin={**manifest.origin, "engines": [row]}
+    )
+    bundle.write_manifest(copied, told)
+    said = typed("inspect", str(copied))
+    assert "tensorrt 11.4" in said.stdout
+    assert "stale: not from this segment_4.onnx" in said.stdout
