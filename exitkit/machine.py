@@ -39,6 +39,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def cache_folder() -> Path:
+    """Return exitkit's folder in the user's cache directory; it need not exist."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "exitkit"
+
+
 def commit() -> str:
     """Return the commit of the checkout that exitkit runs from, or "" for an installed package."""
     here = Path(__file__).resolve().parent

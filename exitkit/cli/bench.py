@@ -17,8 +17,11 @@ from exitkit.cli import output
 @click.option(
     "--rounds", default=7, show_default=True, type=click.IntRange(1), help="to take the median of"
 )
+@output.provider_option
 @output.json_option
-def command(bundle: str | None, batch_sizes: str, rounds: int, as_json: bool) -> None:
+def command(
+    bundle: str | None, batch_sizes: str, rounds: int, provider: str, as_json: bool
+) -> None:
     """Measure BUNDLE (the latest if none is named): milliseconds per segment and batch size.
 
     Writes the table beside the bundle, as NAME.costs.json, with a fingerprint of this machine.
@@ -30,4 +33,5 @@ def command(bundle: str | None, batch_sizes: str, rounds: int, as_json: bool) ->
 
     folder = runs.find_bundle(bundle)
     output.note(f"measuring bundle {folder.name} ({folder})")
-    output.result(benching.bench(folder, benching.sizes(batch_sizes), rounds), as_json)
+    found = benching.bench(folder, benching.sizes(batch_sizes), rounds, provider)
+    output.result(found, as_json)

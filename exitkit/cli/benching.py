@@ -43,9 +43,11 @@ def sizes(text: str) -> tuple[int, ...]:
     return tuple(sorted(set(found)))
 
 
-def bench(folder: Path, batch_sizes: tuple[int, ...], rounds: int) -> Outcome:
+def bench(
+    folder: Path, batch_sizes: tuple[int, ...], rounds: int, provider: str = "cpu"
+) -> Outcome:
     """Measure a bundle, write its table of costs beside it, hold the engine against the limit."""
-    model = exitkit.load(folder)
+    model = exitkit.load(folder, provider=provider)
     path = timing.path_of(folder)
     costs = cost_table(model.engine, batch_sizes, rounds)
     timing.write(path, costs)

@@ -7,6 +7,13 @@ from typing import Any
 
 import click
 
+provider_option = click.option(
+    "--provider",
+    metavar="cpu|cuda|tensorrt",
+    default="cpu",
+    show_default=True,
+    help="what ONNX Runtime computes with",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 
 

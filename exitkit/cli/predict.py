@@ -18,9 +18,15 @@ from exitkit.cli import output
 @click.option("--bundle", help="bundle to ask  [default: the latest]")
 @click.option("--threshold", type=float, help="confidence at which an image leaves, 0 to 1")
 @click.option("--csv", "table", type=click.Path(path_type=Path, dir_okay=False), help="write here")
+@output.provider_option
 @output.json_option
 def command(
-    folder: Path, bundle: str | None, threshold: float | None, table: Path | None, as_json: bool
+    folder: Path,
+    bundle: str | None,
+    threshold: float | None,
+    table: Path | None,
+    provider: str,
+    as_json: bool,
 ) -> None:
     """Classify FOLDER, or one image file: label, probability and the exit that answered.
 
@@ -32,7 +38,7 @@ def command(
 
     found = runs.find_bundle(bundle)
     output.note(f"asking bundle {found.name} ({found})")
-    answers = predictions.ask(found, folder, threshold)
+    answers = predictions.ask(found, folder, threshold, provider)
     if table is not None:
         predictions.write_csv(answers, table)
         output.note(f"wrote {len(answers)} answers to {table}")

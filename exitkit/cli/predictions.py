@@ -41,10 +41,10 @@ def files(folder: Path) -> list[Path]:
     return found
 
 
-def ask(bundle: Path, folder: Path, threshold: float | None) -> list[Answer]:
+def ask(bundle: Path, folder: Path, threshold: float | None, provider: str = "cpu") -> list[Answer]:
     """Classify the images of a folder with a bundle."""
     paths = files(folder)
-    model = exitkit.load(bundle, threshold=threshold)
+    model = exitkit.load(bundle, threshold=threshold, provider=provider)
     answers: list[Answer] = []
     for start in range(0, len(paths), AT_ONCE):
         some = paths[start : start + AT_ONCE]

@@ -21,7 +21,10 @@ from exitkit.cli import output
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
 @click.option("--port", default=8000, show_default=True, type=int, help="port to listen on")
-def command(bundle: str | None, threshold: float | None, host: str, port: int) -> None:
+@output.provider_option
+def command(
+    bundle: str | None, threshold: float | None, host: str, port: int, provider: str
+) -> None:
     """Serve BUNDLE (the latest if none is named) on http://127.0.0.1:8000.
 
     Speaks the Open Inference Protocol v2, takes image files at /predict, counts at /metrics and
@@ -32,4 +35,4 @@ def command(bundle: str | None, threshold: float | None, host: str, port: int) -
 
     folder = runs.find_bundle(bundle)
     output.note(f"serving bundle {folder.name} ({folder})")
-    process.run(folder, host, port, threshold, echo=click.echo)
+    process.run(folder, host, port, threshold, provider=provider, echo=click.echo)

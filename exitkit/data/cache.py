@@ -7,7 +7,6 @@ modification times); another key, or a damaged file, makes it again.
 
 import hashlib
 import logging
-import os
 import re
 import zipfile
 import zlib
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from exitkit import machine
 from exitkit.atomic import replacing
 
 # Part of every key: raise it when decoding or resizing changes a pixel.
@@ -31,10 +31,7 @@ log = logging.getLogger(__name__)
 
 def directory(chosen: Path | None = None) -> Path:
     """Return `chosen`, or exitkit's folder in the user's cache directory."""
-    if chosen is not None:
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "exitkit"
+    return machine.cache_folder() if chosen is None else Path(chosen)
 
 
 def content_key(parts: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,15 @@ from exitkit.errors import EngineError
 from exitkit.policy.policy import PerRow, Policy, compact
 
 Floats = NDArray[np.float32]
+
+
+class Rows(Protocol):
+    """Features of several images, wherever they lie: an array, or rows on a device."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: NDArray[np.int64], /, axis: int) -> "Rows":
+        """Return some of the rows, copied."""
 
 
 class Segment(Protocol):
@@ -29,10 +38,11 @@ class Segment(Protocol):
     pool: str
     threads: int
 
-    def run(self, hidden: Floats) -> tuple[Floats, Floats | None]:
+    def run(self, hidden: Any) -> tuple[Floats, Any]:  # Any: Floats, or the backend's own Rows
         """Take hidden [n, *input_shape]; return logits [n, C] and the next segment's hidden.
 
-        The deepest segment returns None for hidden. The caller owns both arrays.
+        The first segment takes an array. What the others take is what the one before them gave,
+        or rows of it. The deepest segment returns None for hidden. The caller owns both.
         """
 
 
@@ -96,7 +106,7 @@ class Engine:
         n = len(images)
         state = self.policy.start(n, thresholds, max_exit)
         latest = _Latest(n, self.segments[0].classes)
-        hidden = images
+        hidden: Rows = images
         for position, segment in enumerate(self.segments if n else ()):
             logits, output = segment.run(hidden)
             leave, confidence, state = self.policy.step(position, logits, state)

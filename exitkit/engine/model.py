@@ -118,6 +118,7 @@ def load(
     threshold: float | None = None,
     pool: str = "private",
     threads: int | None = None,
+    provider: str = "cpu",
 ) -> Model:
     """Load a bundle: check every file's digest, and that the policy belongs to the network.
 
@@ -126,10 +127,11 @@ def load(
         threshold: one for all exits, instead of the policy's own.
         pool: of threads, "private" or "shared" (see exitkit.engine.ort).
         threads: of the pool; all cores where None.
+        provider: what computes: "cpu", "cuda" or "tensorrt" (see exitkit.engine.providers).
 
     Raises:
         BundleError: no bundle there, a file missing or edited, another network's policy.
-        ConfigError: a threshold outside 0..1, or a pool that cannot be had.
+        ConfigError: a threshold outside 0..1, or a pool or provider that cannot be had.
     """
     folder = runs.find_bundle(None if bundle is None else str(bundle))
     manifest = bundles.read_manifest(folder)
@@ -137,7 +139,9 @@ def load(
     policy.require(manifest.network, manifest.exits)
     if threshold is not None:
         policy = policy.with_threshold(threshold)
-    return Model(folder, manifest, Engine(ort.load(folder, manifest, pool, threads), policy))
+    return Model(
+        folder, manifest, Engine(ort.load(folder, manifest, pool, threads, provider), policy)
+    )
 
 
 def _named(answers: Answers, classes: tuple[str, ...], ms: float) -> list[Prediction]:

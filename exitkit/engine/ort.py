@@ -1,4 +1,4 @@
-"""Segments on ONNX Runtime, and the two kinds of thread pools.
+"""Load a bundle's segments on ONNX Runtime; the two kinds of thread pools.
 
 Every session with a pool of its own that spins while it waits fights the others for the cores, so
 a private pool does not spin. The shared pool is ONNX Runtime's global one: a process has one at
@@ -6,76 +6,25 @@ most, of a size that cannot change, and its threads spin for a while after each 
 """
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from exitkit import machine
 from exitkit.bundle import Manifest, Segment
+from exitkit.engine import providers
+from exitkit.engine.bound import BoundSegment
+from exitkit.engine.engine import Segment as Piece
+from exitkit.engine.session import FAILURES, OrtSegment
 from exitkit.errors import BundleError, ConfigError, EngineError, unknown
 
 POOLS = ("private", "shared")
-PROVIDERS = {"cpu": "CPUExecutionProvider"}
-_FAILURES = (
-    native.Fail,
-    native.InvalidArgument,
-    native.InvalidGraph,
-    native.InvalidProtobuf,
-    native.NoSuchFile,
-    native.NotImplemented,
-    native.RuntimeException,
-    RuntimeError,
-)
-
 # Size of this process's global pool once exitkit has made it; ONNX Runtime cannot be asked.
 _shared_threads: int | None = None
 _shared_lock = threading.Lock()
-
-
-class OrtSegment:
-    """One ONNX file of a bundle in a session of its own; several threads may run it at once."""
-
-    def __init__(
-        self,
-        session: onnxruntime.InferenceSession,
-        exit: int,
-        input_shape: tuple[int, ...],
-        classes: int,
-        pool: str,
-        threads: int,
-    ) -> None:
-        self.exit, self.input_shape = exit, input_shape
-        self.pool, self.threads = pool, threads
-        self.classes = classes
-        self._session = session
-        self._outputs = [output.name for output in session.get_outputs()]
-
-    def run(
-        self, hidden: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Take hidden [n, *input_shape]; return logits [n, C] and the next hidden or None.
-
-        A contiguous input is read where it lies and the outputs are handed over, not copied.
-
-        Raises:
-            EngineError: an input of another shape or type, or the runtime failed.
-        """
-        if hidden.shape[1:] != self.input_shape or hidden.dtype != np.float32:
-            raise EngineError(
-                f"exit {self.exit} expects float32 [n, {', '.join(map(str, self.input_shape))}]",
-                f"got {hidden.dtype} {list(hidden.shape)}",
-                "was it made for another network, or not preprocessed?",
-            )
-        try:
-            outputs = self._session.run(self._outputs, {"hidden": hidden})
-        except _FAILURES as error:
-            raise EngineError(
-                f"exit {self.exit}", f"ONNX Runtime failed ({error})", "run exitkit doctor"
-            ) from error
-        return outputs[0], outputs[1] if len(outputs) > 1 else None
 
 
 def load(
@@ -84,7 +33,7 @@ def load(
     pool: str = "private",
     threads: int | None = None,
     provider: str = "cpu",
-) -> list[OrtSegment]:
+) -> Sequence[Piece]:
     """Load a bundle's segments, shallow to deep.
 
     Args:
@@ -92,32 +41,50 @@ def load(
         manifest: of the same bundle.
         pool: "private" (safe beside anything) or "shared" (one per process; see above).
         threads: of the pool; all cores that the process may use where None.
-        provider: what computes; "cpu".
+        provider: what computes: "cpu", "cuda" or "tensorrt". On the last two, features stay on
+            the GPU between segments, and there is no shared pool.
 
     Raises:
-        ConfigError: unknown pool or provider, or a shared pool of another size is there already.
+        ConfigError: unknown pool or provider, a provider that this ONNX Runtime is built
+            without, or a shared pool of another size is there already.
         BundleError: a file takes or answers other sizes than the manifest says.
-        EngineError: a file cannot be loaded or has other inputs and outputs.
+        EngineError: a file cannot be loaded, has other inputs and outputs, or ONNX Runtime took
+            another provider.
     """
     if pool not in POOLS:
         raise unknown("pool", pool, POOLS)
-    if provider not in PROVIDERS:
-        raise unknown("provider", provider, PROVIDERS)
+    computes = providers.find(provider)
+    if pool == "shared" and provider != "cpu":
+        raise ConfigError(
+            f"a shared pool on provider {provider}",
+            "only the processor has thread pools to share",
+            'take pool="private"',
+        )
     count = threads if threads is not None else machine.cores()
     if count < 1:
         raise ConfigError(f"{count} threads", "no pool is that small", "ask for 1 or more")
     if pool == "shared":
         _share(count)
     options = _options(pool, count)
-    segments = []
+    kept = machine.cache_folder() / "tensorrt" / manifest.network[:16]
+    classes = len(manifest.classes)
+    segments: list[Piece] = []
     for piece in manifest.segments:
-        session = _session(Path(folder) / piece.file, options, PROVIDERS[provider])
-        deepest = piece is manifest.segments[-1]
-        _check_names(session, piece.file, deepest)
-        _check_sizes(session, piece, len(manifest.classes))
-        segments.append(
-            OrtSegment(session, piece.exit, piece.input_shape, len(manifest.classes), pool, count)
-        )
+        options_of = computes.options(piece.input_shape, kept)
+        session = _session(Path(folder) / piece.file, options, options_of)
+        computes.require(session, piece.file)
+        _check_names(session, piece.file, deepest=piece is manifest.segments[-1])
+        _check_sizes(session, piece, classes)
+        if computes.device == "cpu":
+            segments.append(
+                OrtSegment(session, piece.exit, piece.input_shape, classes, pool, count)
+            )
+        else:
+            segments.append(
+                BoundSegment(
+                    session, piece.exit, piece.input_shape, classes, count, computes.device
+                )
+            )
     return segments
 
 
@@ -156,11 +123,13 @@ def _share(threads: int) -> None:
 
 
 def _session(
-    path: Path, options: onnxruntime.SessionOptions, provider: str
+    path: Path,
+    options: onnxruntime.SessionOptions,
+    computed: Sequence[Any],  # Any: see providers
 ) -> onnxruntime.InferenceSession:
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=[provider])
-    except _FAILURES as error:
+        return onnxruntime.InferenceSession(str(path), options, providers=computed)
+    except FAILURES as error:
         raise EngineError(str(path), f"cannot be loaded ({error})", "export it again") from error
 
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from exitkit import images
 from exitkit.bundle import Manifest
 from exitkit.engine import ort
-from exitkit.engine.engine import Engine
+from exitkit.engine.engine import Engine, Segment
 from exitkit.errors import BundleError, ParityError
 from exitkit.export.agreement import SHARE, Comparison, Decisions, ExitAgreement
 from exitkit.export.reference import Reference
@@ -123,7 +123,7 @@ def _batches(pixels: NDArray[np.uint8], spec: ImageSpec) -> Iterator[NDArray[np.
 
 
 def _exported(
-    segments: Sequence[ort.OrtSegment], pixels: NDArray[np.uint8], spec: ImageSpec
+    segments: Sequence[Segment], pixels: NDArray[np.uint8], spec: ImageSpec
 ) -> NDArray[np.float32]:
     """Return the exported network's logits [K, N, C]: every image at every exit."""
     parts = []

@@ -96,6 +96,7 @@ def run(
     limits: Limits | None = None,
     pool: str = "auto",
     threads: int | None = None,
+    provider: str = "cpu",
     echo: Callable[[str], None] = logger.info,
 ) -> None:
     """Serve a bundle until SIGINT or SIGTERM; then finish what was accepted and return.
@@ -108,14 +109,16 @@ def run(
         limits: of the server.
         pool: of threads, see `warmup.prepare`.
         threads: of the pool; all cores where None.
+        provider: what computes: "cpu", "cuda" or "tensorrt".
         echo: told the operating point and the address, line by line.
 
     Raises:
-        ConfigError: the port is in use (said before the model is loaded), a wrong threshold.
+        ConfigError: the port is in use (said before the model is loaded), a wrong threshold, a
+            provider that this ONNX Runtime is built without.
         BundleError: no bundle, or a damaged one.
     """
     with listen(host, port) as socket_:
-        service = warmup.prepare(bundle, threshold, limits or Limits(), pool, threads)
+        service = warmup.prepare(bundle, threshold, limits or Limits(), pool, threads, provider)
         for line in warmup.describe(service):
             echo(line)
         echo(f"ready: {address(socket_)}  (docs at /docs, Ctrl-C stops)")

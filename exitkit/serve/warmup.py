@@ -34,6 +34,7 @@ def prepare(
     limits: Limits,
     pool: str = "auto",
     threads: int | None = None,
+    provider: str = "cpu",
 ) -> Service:
     """Load a bundle, warm it up and measure it; return a service that is ready to start.
 
@@ -44,21 +45,22 @@ def prepare(
         pool: "private", "shared", or "auto": both are measured, the private one first, and the
             better serves. A process can have one shared pool, whose size then is fixed.
         threads: of the pool; all cores where None.
+        provider: what computes: "cpu", "cuda" or "tensorrt"; only "cpu" has a shared pool.
 
     Raises:
         BundleError: the bundle is damaged.
-        ConfigError: a threshold outside 0..1, an unknown pool.
+        ConfigError: a threshold outside 0..1, an unknown pool, a provider that is not there.
     """
     if pool not in POOLS:
         raise unknown("pool", pool, POOLS)
     first = ort.POOLS[0] if pool == "auto" else pool
-    model = models.load(folder, threshold, first, threads)
+    model = models.load(folder, threshold, first, threads, provider)
     curve = tradeoff.read(folder, model.manifest, model.policy)
     codec.warm(model.manifest.image)
     warm(model.engine, limits.batch)
     rounds = ROUNDS if warm(model.engine, 1) < SLOW_S else SLOW_ROUNDS
     tried = {first: (model, timing.measure(model.engine, (1,), rounds))}
-    if pool == "auto":
+    if pool == "auto" and provider == "cpu":
         other = _other(model, threads, rounds)
         if other is not None:
             tried["shared"] = other

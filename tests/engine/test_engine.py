@@ -7,6 +7,7 @@ import pytest
 from exitkit import bundle
 from exitkit.engine import ort
 from exitkit.engine.engine import Engine
+from exitkit.engine.session import OrtSegment
 from exitkit.errors import ConfigError, EngineError
 from exitkit.policy import criteria
 from exitkit.policy.policy import Policy
@@ -101,7 +102,7 @@ def test_no_image_gets_no_answer(engine, images) -> None:
 class Counting:
     """A segment that remembers what it was given."""
 
-    def __init__(self, segment: ort.OrtSegment) -> None:
+    def __init__(self, segment: OrtSegment) -> None:
         self.segment, self.given, self.gave = segment, [], []
         self.exit, self.input_shape, self.classes = segment.exit, segment.input_shape, 5
         self.pool, self.threads = segment.pool, segment.threads

@@ -1,0 +1,140 @@
+"""Providers by name, and features that stay on a device; the device here is the processor."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+from exitkit import bundle
+from exitkit.engine import bound, ort, providers
+from exitkit.engine.bound import BoundSegment, DeviceRows
+from exitkit.engine.engine import Engine
+from exitkit.engine.providers import Provider
+from exitkit.errors import ConfigError, EngineError
+
+
+def rows(array: np.ndarray) -> DeviceRows:
+    return DeviceRows(onnxruntime.OrtValue.ortvalue_from_numpy(array, "cpu", 0), "cpu")
+
+
+@pytest.fixture
+def resident(tiny: Path, engine: Engine) -> Engine:
+    """The same bundle with features that stay in ONNX Runtime's memory."""
+    manifest = bundle.read_manifest(tiny)
+    segments = []
+    for piece in manifest.segments:
+        session = onnxruntime.InferenceSession(str(tiny / piece.file))
+        segments.append(BoundSegment(session, piece.exit, piece.input_shape, 5, 1, "cpu"))
+    return Engine(segments, engine.policy)
+
+
+def test_the_written_out_gather_is_the_one_that_onnx_builds() -> None:
+    hidden, kept = onnx.ValueInfoProto(name="hidden"), onnx.ValueInfoProto(name="kept")
+    for value in (hidden, kept):  # of any rank
+        value.type.tensor_type.elem_type = TensorProto.FLOAT
+    numbers = helper.make_tensor_value_info("rows", TensorProto.INT64, ["n"])
+    node = helper.make_node("Gather", ["hidden", "rows"], ["kept"])
+    graph = helper.make_graph([node], "rows", [hidden, numbers], [kept])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    assert model.SerializeToString() == bound.GATHER
+
+
+@pytest.mark.parametrize("shape", [(5, 2), (5, 2, 3), (5, 2, 3, 3)])
+def test_rows_are_taken_as_numpy_takes_them(shape: tuple[int, ...]) -> None:
+    array = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    held = rows(array)
+    assert (len(held), held.shape) == (5, shape)
+    for wanted in ([0, 2, 4], [3], [], [4, 0]):
+        numbers = np.asarray(wanted, dtype=np.int64)
+        np.testing.assert_array_equal(held.take(numbers, axis=0).numpy(), array[numbers])
+    np.testing.assert_array_equal(held.numpy(), array)  # taking leaves it as it is
+
+
+def test_answers_are_the_same_wherever_features_stay(
+    engine: Engine, resident: Engine, images: np.ndarray
+) -> None:
+    for level in (0.0, 0.3, 0.5, 1.0):
+        thresholds = np.full(2, level, dtype=np.float32)
+        ours, theirs = (one.answer(images, thresholds) for one in (resident, engine))
+        np.testing.assert_array_equal(ours.exit, theirs.exit)
+        np.testing.assert_array_equal(ours.label, theirs.label)
+        np.testing.assert_allclose(ours.logits, theirs.logits, atol=1e-5)
+    assert len(set(engine.answer(images).exit)) > 1  # rows left and went on
+
+
+def test_features_are_not_brought_to_the_host(resident: Engine, images: np.ndarray) -> None:
+    first, second, _ = resident.segments
+    logits, onward = first.run(images)
+    assert isinstance(onward, DeviceRows)
+    assert isinstance(logits, np.ndarray)
+    kept = logits.copy()
+    assert isinstance(second.run(onward.take(np.arange(3), axis=0))[1], DeviceRows)
+    for _ in range(5):
+        first.run(images * 2)
+    np.testing.assert_array_equal(logits, kept)  # the runtime does not write there again
+
+
+def test_a_wrong_input_is_refused_before_the_runtime_sees_it(resident: Engine) -> None:
+    first, second, _ = resident.segments
+    with pytest.raises(EngineError, match=r"expects float32 \[n, 3, 8, 8\]"):
+        first.run(np.zeros((1, 3, 9, 8), np.float32))
+    with pytest.raises(EngineError, match=r"expects float32 \[n, 3, 8, 8\]: got float64"):
+        first.run(np.zeros((1, 3, 8, 8), np.float64))
+    with pytest.raises(EngineError, match=r"expects float32 \[n, 4, 8, 8\]"):
+        second.run(rows(np.zeros((1, 4, 8, 9), np.float32)))
+
+
+def test_images_in_any_memory_order_are_read_right(resident: Engine, images: np.ndarray) -> None:
+    turned = np.asfortranarray(images)
+    first = resident.segments[0]
+    np.testing.assert_array_equal(first.run(turned)[0], first.run(images)[0])
+
+
+def test_an_unknown_provider_names_the_choices(tiny: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no such provider.*cpu, cuda, tensorrt"):
+        ort.load(tiny, bundle.read_manifest(tiny), provider="gpu")
+
+
+@pytest.mark.parametrize("name", ["cuda", "tensorrt"])
+def test_a_provider_that_is_not_built_in_names_the_package(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(ConfigError, match=r"is built with cpu; .*exitkit\[serve-gpu\]") as caught:
+        ort.load(tiny, bundle.read_manifest(tiny), provider=name)
+    assert f"provider {name}: " in str(caught.value)
+
+
+def test_another_provider_never_takes_the_place(tiny: Path) -> None:
+    session = onnxruntime.InferenceSession(str(tiny / "segment_1.onnx"))
+    with pytest.raises(EngineError, match="on provider cuda: ONNX Runtime took CPUExecution"):
+        Provider("cuda", "cuda").require(session, "segment_1.onnx")
+    Provider("cpu", "cpu").require(session, "segment_1.onnx")
+
+
+def test_only_the_processor_has_a_shared_pool(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "find", lambda name: Provider(name, "cuda"))
+    with pytest.raises(ConfigError, match="a shared pool on provider cuda"):
+        ort.load(tiny, bundle.read_manifest(tiny), pool="shared", provider="cuda")
+
+
+def test_tensorrt_is_told_the_shapes_and_falls_back_to_cuda_only(tmp_path: Path) -> None:
+    (first, options), (second, _) = Provider("tensorrt", "cuda").options((3, 8, 8), tmp_path)
+    assert (first, second) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+    assert options["trt_profile_min_shapes"] == "hidden:1x3x8x8"
+    assert options["trt_profile_opt_shapes"] == "hidden:8x3x8x8"
+    assert options["trt_profile_max_shapes"] == "hidden:64x3x8x8"
+    assert options["trt_engine_cache_path"] == options["trt_timing_cache_path"] == str(tmp_path)
+    assert Provider("cuda", "cuda").options((3, 8, 8), tmp_path) == [("CUDAExecutionProvider", {})]
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" not in onnxruntime.get_available_providers(), reason="needs a GPU"
+)
+def test_a_gpu_takes_the_same_exits(tiny: Path, engine: Engine, images: np.ndarray) -> None:
+    segments = ort.load(tiny, bundle.read_manifest(tiny), provider="cuda")
+    found = Engine(segments, engine.policy).answer(images)
+    np.testing.assert_array_equal(found.exit, engine.answer(images).exit)
