@@ -76,6 +76,8 @@ def test_unknown_names_list_the_choices(tiny: Path) -> None:
     manifest = bundle.read_manifest(tiny)
     with pytest.raises(ConfigError, match="choose one of: private, shared"):
         ort.load(tiny, manifest, pool="global")
+    with pytest.raises(ConfigError, match="ask for 1 or more"):
+        ort.load(tiny, manifest, threads=0)
 
 
 def test_a_file_that_is_no_network_is_refused(make_bundle) -> None:
