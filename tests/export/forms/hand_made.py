@@ -1,0 +1,62 @@
+"""Segments drawn by hand, so that most tests of forms need no training and no torch."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+FLOAT = onnx.TensorProto.FLOAT
+CLASSES = 5
+# Channels and side of what each segment takes, and at the end of what the last one makes.
+MAPS = ((3, 8), (4, 8), (6, 4), (8, 2))
+EXITS, TEMPERATURES = (1, 2, 4), (1.0, 0.7, 1.9)
+
+
+def segment(position: int, path: Path, opset: int = 20, classes: int = CLASSES) -> Path:
+    """Write the segment at `position`: convolution, ReLU, pooled linear head."""
+    (inside, before), (outside, after) = MAPS[position], MAPS[position + 1]
+    last = position == len(MAPS) - 2
+    generator = np.random.default_rng(position)
+    weights = {
+        "kernel": generator.standard_normal((outside, inside, 3, 3)) / np.sqrt(9 * inside) * 2,
+        "bias": generator.standard_normal(outside) / 2,
+        "matrix": generator.standard_normal((outside, classes)) * 2,
+    }
+    stride = before // after
+    nodes = [
+        helper.make_node(
+            "Conv",
+            ["hidden", "kernel", "bias"],
+            ["made"],
+            name="convolution",
+            pads=[1] * 4,
+            strides=[stride] * 2,
+        ),
+        helper.make_node("Relu", ["made"], ["hidden_out"], name="relu"),
+        helper.make_node("GlobalAveragePool", ["hidden_out"], ["pooled"], name="pool"),
+        helper.make_node("Flatten", ["pooled"], ["flat"], name="flat"),
+        helper.make_node("MatMul", ["flat", "matrix"], ["logits"], name="head"),
+    ]
+    outputs = [helper.make_tensor_value_info("logits", FLOAT, ("batch", classes))]
+    if not last:
+        shape = ("batch", outside, after, after)
+        outputs.append(helper.make_tensor_value_info("hidden_out", FLOAT, shape))
+    graph = helper.make_graph(
+        nodes,
+        "segment",
+        [helper.make_tensor_value_info("hidden", FLOAT, ("batch", inside, before, before))],
+        outputs,
+        [numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save_model(model, path)
+    return path
+
+
+def images(count: int, seed: int = 0) -> np.ndarray:
+    """Return [count, 3, 8, 8], scaled so that some are easier than others."""
+    generator = np.random.default_rng(seed)
+    noise = generator.standard_normal((count, 3, 8, 8), dtype=np.float32)
+    return noise + generator.standard_normal((count, 3, 1, 1), dtype=np.float32)

@@ -1,0 +1,166 @@
+import ast
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import hand_made
+import numpy as np
+import onnxruntime
+import pytest
+from hand_made import EXITS, TEMPERATURES
+
+from exitkit.engine.engine import Engine
+from exitkit.engine.ort import OrtSegment
+from exitkit.errors import DataError, ExportError, ParityError
+from exitkit.export.forms import FORMS, alone, cascade, check
+from exitkit.export.forms.check import Expected
+from exitkit.export.onnx import OnnxFile
+from exitkit.policy.policy import Policy
+
+
+@pytest.fixture(scope="module")
+def expected(engine: Engine) -> Expected:
+    return check.expect(engine, hand_made.images(60))
+
+
+def test_the_engine_is_asked_at_the_deciles_of_each_exits_confidence(
+    expected: Expected, engine: Engine
+) -> None:
+    assert expected.thresholds.shape == (9, 2)
+    confidence = engine.answer(expected.images, thresholds=[0, 0]).probability
+    np.testing.assert_allclose(
+        expected.thresholds[:, 0], np.quantile(confidence, np.arange(1, 10) / 10), rtol=1e-6
+    )
+    answers = engine.answer(expected.images, thresholds=expected.thresholds[3])
+    assert expected.exit[3].tolist() == answers.exit.tolist()
+    assert expected.label[3].tolist() == answers.label.tolist()
+    assert expected.exits == EXITS
+
+
+@pytest.mark.parametrize("name", [*FORMS, "rows"])
+def test_a_form_of_the_engines_own_segments_passes(
+    name: str, files: list[Path], expected: Expected, tmp_path: Path
+) -> None:
+    path = tmp_path / f"{name}.onnx"
+    if name == "rows":
+        cascade.write(files, EXITS, TEMPERATURES, path, {}, per_row=True)
+    else:
+        FORMS[name](files, EXITS, TEMPERATURES, path, {})
+    found = check.check(path, expected, threads=1)
+    assert found.failures == ()
+    found.require()
+    assert found.decisions == 9 * 60
+    assert min(found.leaving) > 50
+    assert found.near < 30
+    assert found.difference < 1e-6
+    table = found.to_json()
+    assert (table["passed"], table["decisions"], table["file"]) == (True, 540, path.name)
+    assert table["exit_different"] == table["label_different"] == 0
+
+
+def test_another_temperature_takes_other_exits(
+    files: list[Path], expected: Expected, tmp_path: Path
+) -> None:
+    cascade.write(files, EXITS, (1.1, 0.7, 1.9), tmp_path / "warm.onnx", {})
+    found = check.check(tmp_path / "warm.onnx", expected, threads=1)
+    answers = check.run(tmp_path / "warm.onnx", expected, threads=1)
+    differ = (answers["exit"] != expected.exit) & ~expected.near
+    assert found.exit_different == differ.sum() > 20
+    text = f"warm.onnx: {found.exit_different} of {540 - found.near} decisions take another exit"
+    assert text in found.failures
+    with pytest.raises(ParityError, match="take another exit"):
+        found.require()
+    assert found.to_json()["passed"] is False
+
+
+def test_a_confidence_that_is_off_fails_where_no_decision_hangs_on_it(
+    files: list[Path], expected: Expected, tmp_path: Path
+) -> None:
+    cascade.write(files, EXITS, (1.0, 0.7, 2.0), tmp_path / "last.onnx", {})
+    found = check.check(tmp_path / "last.onnx", expected, threads=1)
+    assert (found.exit_different, found.label_different) == (0, 0)
+    assert 0 < found.confidence_different <= found.leaving[2]
+    assert "have another confidence" in found.failures[0]
+    assert 0.001 < found.difference < 0.1
+
+
+def test_another_label_fails(files: list[Path], expected: Expected, tmp_path: Path) -> None:
+    swapped = dataclasses.replace(expected, label=(expected.label + 1) % hand_made.CLASSES)
+    cascade.write(files, EXITS, TEMPERATURES, tmp_path / "form.onnx", {})
+    found = check.check(tmp_path / "form.onnx", swapped, threads=1)
+    assert found.label_different == 540 - found.near
+    assert found.failures == (
+        f"form.onnx: {540 - found.near} of {540 - found.near} decisions give another label",
+    )
+
+
+def test_a_single_exit_is_checked_without_thresholds(
+    files: list[Path], engine: Engine, tmp_path: Path
+) -> None:
+    policy = dataclasses.replace(engine.policy, exits=(4,), thresholds=(), temperatures=(1.9,))
+    last = Engine(engine.segments[2:], policy)
+    hidden = np.random.default_rng(0).standard_normal((20, 6, 4, 4), dtype=np.float32)
+    cascade.write(files[2:], (4,), (1.9,), tmp_path / "form.onnx", {})
+    found = check.check(tmp_path / "form.onnx", check.expect(last, hidden), threads=1)
+    assert found.failures == ()
+    assert (found.thresholds, found.leaving) == (((),), (20,))
+
+
+def test_a_file_that_the_runtime_refuses(expected: Expected, tmp_path: Path) -> None:
+    (tmp_path / "broken.onnx").write_bytes(b"not a graph")
+    with pytest.raises(ExportError, match=r"broken\.onnx in plain ONNX Runtime: it failed"):
+        check.check(tmp_path / "broken.onnx", expected, threads=1)
+
+
+def test_without_images_there_is_nothing_to_check(engine: Engine) -> None:
+    with pytest.raises(DataError, match="no images"):
+        check.expect(engine, hand_made.images(0))
+
+
+def test_thresholds_per_row_meet_every_image_in_mixed_batches() -> None:
+    assert alone.turns(3, 4, per_row=False).tolist() == [[0] * 4, [1] * 4, [2] * 4]
+    whose = alone.turns(3, 4, per_row=True)
+    assert whose.tolist() == [[0, 1, 2, 0], [1, 2, 0, 1], [2, 0, 1, 2]]
+    values = whose * 10 + np.arange(4)
+    assert alone.by_level(values.ravel(), whose).tolist() == [
+        [0, 1, 2, 3],
+        [10, 11, 12, 13],
+        [20, 21, 22, 23],
+    ]
+
+
+def test_the_program_that_runs_a_form_knows_no_exitkit() -> None:
+    imported = set()
+    for node in ast.walk(ast.parse(Path(alone.__file__).read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(str(node.module).split(".")[0])
+    assert imported == {"itertools", "sys", "typing", "numpy", "onnxruntime"}
+
+
+def test_forms_and_their_check_leave_torch_unloaded() -> None:
+    code = "import sys, exitkit.export.forms.check; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_forms_of_segments_that_torch_wrote_pass(
+    name: str, tiny_files: list[OnnxFile], tmp_path: Path
+) -> None:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    sessions = [onnxruntime.InferenceSession(str(file.path), options) for file in tiny_files]
+    shapes = [tuple(session.get_inputs()[0].shape[1:]) for session in sessions]
+    segments = [
+        OrtSegment(session, exit, shape, 5, "private", 1)
+        for session, exit, shape in zip(sessions, (2, 3), shapes, strict=True)
+    ]
+    engine = Engine(segments, Policy("tiny", (2, 3), (0.5,), (0.5, 2.0)))
+    files = [file.path for file in tiny_files]
+    FORMS[name](files, (2, 3), (0.5, 2.0), tmp_path / "form.onnx", {})
+    images = np.random.default_rng(0).standard_normal((30, 3, 8, 8), dtype=np.float32) * 2 + 1
+    found = check.check(tmp_path / "form.onnx", check.expect(engine, images), threads=1)
+    assert found.failures == ()
+    assert min(found.leaving) > 50
