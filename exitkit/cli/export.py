@@ -11,6 +11,7 @@ from exitkit.errors import ConfigError
         "exitkit export",
         "exitkit export --exits 2,4",
         "exitkit export mate-mobilenetv2-1 --exits 2,4 --trt",
+        "exitkit export --exits 2,4 --form cascade",
         "exitkit export --what backbone --name plain",
         "exitkit export --verify mate-mobilenetv2-1",
     ),
@@ -23,6 +24,13 @@ from exitkit.errors import ConfigError
     default="network",
     show_default=True,
     help="network, leader (FFSD's), or backbone (the plain network without early exits)",
+)
+@click.option(
+    "--form",
+    "forms",
+    metavar="FORM,...",
+    help="further forms: cascade (one file that exits by itself), chain (the whole batch at "
+    "once), all (every exit)",
 )
 @click.option("--opset", type=int, help="of ONNX  [default: the exporter's own]")
 @click.option("--trt", is_flag=True, help="build a TensorRT engine per segment too")
@@ -38,6 +46,7 @@ def command(
     run: str | None,
     exits: str | None,
     what: str,
+    forms: str | None,
     opset: int | None,
     trt: bool,
     trt_target: str | None,
@@ -69,6 +78,7 @@ def command(
         found,
         exits=kept,
         what=what,
+        forms=tuple(forms.split(",")) if forms else (),
         opset=opset,
         trt=trt,
         trt_target=targets,

@@ -44,6 +44,10 @@ def exported(report: ExportReport) -> Outcome:
         f"{chosen.deepest_accuracy:.2%}; without early exits {manifest.plain_macs / 1e6:,.1f} M",
         f"parity: {parity.images} images, largest logit difference {worst:.1e}, no decision "
         "differs",
+        *(
+            f"{form}: {file}, takes the same exits in plain ONNX Runtime"
+            for form, file in manifest.forms.items()
+        ),
         *report.notes,
         "next: exitkit serve",
     ]
@@ -58,6 +62,7 @@ def exported(report: ExportReport) -> Outcome:
         "plain_macs": manifest.plain_macs,
         "segments": rows,
         "parity": parity.to_json(),
+        "forms": [form.to_json() for form in report.forms],
         "notes": list(report.notes),
     }
     return Outcome(table, "\n".join(words))

@@ -1,6 +1,7 @@
 """What `exitkit export --verify` says about a bundle that passed."""
 
 from exitkit.cli.output import Outcome
+from exitkit.export.forms.check import FormCheck
 from exitkit.export.verify import Verified
 from exitkit.report import tables
 from exitkit.report.tables import Column
@@ -16,6 +17,28 @@ EXITS = (
     Column("exit differs", "exit differs"),
     Column("label differs", "label differs"),
 )
+FORMS = (
+    Column("form", "form"),
+    Column("images", "images"),
+    Column("decisions", "decisions"),
+    Column("near", "too near to tell"),
+    Column("exit differs", "exit differs"),
+    Column("label differs", "label differs"),
+    Column("confidence off by", "confidence off by", ".1e"),
+)
+
+
+def form_row(form: FormCheck) -> tables.Row:
+    """Return the table row of a form that was held against the engine."""
+    return {
+        "form": form.file,
+        "images": form.images,
+        "decisions": form.decisions,
+        "near": form.near,
+        "exit differs": form.exit_different,
+        "label differs": form.label_different,
+        "confidence off by": form.difference,
+    }
 
 
 def verified(found: Verified) -> Outcome:
@@ -27,10 +50,13 @@ def verified(found: Verified) -> Outcome:
         "",
         tables.text(parity.rows(), EXITS),
     ]
+    forms: list[tables.Row] = [form_row(form) for form in found.forms]
+    words += ["", tables.text(forms, FORMS)] if forms else []
     table = {
         "bundle": found.folder.name,
         "folder": str(found.folder),
         "network": found.manifest.network,
         "parity": parity.to_json(),
+        "forms": [form.to_json() for form in found.forms],
     }
     return Outcome(table, "\n".join(words))

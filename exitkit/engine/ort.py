@@ -88,6 +88,15 @@ def load(
     return segments
 
 
+def plain(path: Path) -> onnxruntime.InferenceSession:
+    """Open any ONNX file on one thread of the processor, as it is.
+
+    Raises:
+        EngineError: it cannot be loaded.
+    """
+    return _session(path, _options("private", 1), [providers.PROVIDERS["cpu"]])
+
+
 def _options(pool: str, threads: int) -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

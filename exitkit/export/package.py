@@ -6,10 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import exitkit
-from exitkit import machine
 from exitkit.atomic import write_text
 from exitkit.bundle import (
     PARITY,
@@ -17,17 +14,30 @@ from exitkit.bundle import (
     REFERENCE,
     SWEEP,
     Manifest,
-    Segment,
     read_manifest,
     write_manifest,
 )
 from exitkit.errors import ConfigError, ExportError
-from exitkit.export import choices, engines, fit, onnx, parity, segments, tensorrt, trained
+from exitkit.export import (
+    choices,
+    composed,
+    engines,
+    fit,
+    onnx,
+    parity,
+    proven,
+    staged,
+    tensorrt,
+    trained,
+)
+from exitkit.export.forms.check import FormCheck
 from exitkit.export.parity import Parity
 from exitkit.export.publish import building
-from exitkit.export.source import Progress, Source, read
+from exitkit.export.reference import Reference
+from exitkit.export.source import Progress, read
 from exitkit.journal import Journal
 from exitkit.models import costs
+from exitkit.policy.policy import Policy
 from exitkit.policy.solvers import Point
 from exitkit.runs import BUNDLES, Run
 
@@ -41,6 +51,7 @@ class ExportReport:
     Attributes:
         folder: the bundle.
         parity: what the gate found.
+        forms: what it found of the other forms.
         manifest: as it was written.
         chosen: the operating point of the bundle's policy on the tune split.
         notes: what the user should know.
@@ -48,6 +59,7 @@ class ExportReport:
 
     folder: Path
     parity: Parity
+    forms: tuple[FormCheck, ...]
     manifest: Manifest
     chosen: Point
     notes: tuple[str, ...]
@@ -58,6 +70,7 @@ def export(
     *,
     exits: Sequence[int] | None = None,
     what: str = "network",
+    forms: Sequence[str] = (),
     opset: int | None = None,
     trt: bool = False,
     trt_target: Sequence[str] | None = None,
@@ -73,6 +86,8 @@ def export(
             deepest of them always answers; a single one is a static network cut there.
         what: "network", "leader" (FFSD's, which such a run ships) or "backbone" (the plain
             network without its early exits).
+        forms: others than the staged one, which is always there: "cascade" (one file that exits
+            by itself, row by row), "chain" (the whole batch at once) or "all" (every exit).
         opset: version of ONNX's operator set; the exporter's own choice where not given.
         trt: whether to build a TensorRT engine per segment as well.
         trt_target: compute capabilities to build for ahead of time, such as "sm89".
@@ -90,14 +105,21 @@ def export(
         raise ConfigError("TensorRT targets", "no engines are asked for", "add --trt")
     tensorrt.check(trt_target or ())
     onnx.check_opset(opset)
+    others = composed.names(forms)
     card = run.read_card()
     kept = choices.exits(card, exits, what)
     final = root / choices.name(name, run.name)
     source = read(run, card, progress)
     failure = None
     with building(final) as folder:
-        manifest, fitted = _write_network(folder, source, kept, opset, progress)
-        proof = _prove(folder, source, manifest, fitted, progress)
+        manifest = staged.write(folder, source, kept, opset, progress)
+        reference = trained.reference(source.network, kept, source.sets.tune, card.image)
+        reference.fitting().save(folder / REFERENCE)
+        fitted = fit.fit(source.scores, kept, source.costs.leaving(kept))
+        fitted.policy.write(folder / POLICY)
+        fit.write_sweep(folder / SWEEP, fitted)
+        manifest = composed.write(folder, manifest, fitted.policy, others, progress)
+        proof, checks = _prove(folder, manifest, fitted.policy, reference, progress)
         if trt:
             try:
                 manifest = engines.write(folder, manifest, trt_target, progress)
@@ -111,70 +133,36 @@ def export(
         raise ExportError(failure.asked, failure.found, do) from failure
     warning = costs.warning(source.costs, card.heads, kept)
     notes = () if warning is None else (warning,)
-    return ExportReport(final, proof, manifest, fitted.chosen, notes)
-
-
-def _write_network(
-    folder: Path, source: Source, kept: tuple[int, ...], opset: int | None, progress: Progress
-) -> tuple[Manifest, fit.Fit]:
-    """Write one ONNX file per kept exit, policy and sweep; return the manifest so far."""
-    card = source.card
-    pieces = segments.cut(source.network, kept)
-    shapes = segments.input_shapes(pieces, card.image.height, card.image.width)
-    macs = source.costs.segments(kept)
-    made, opsets = [], {}
-    for piece, shape, cost in zip(pieces, shapes, macs, strict=True):
-        written = onnx.write(piece, shape, folder / f"segment_{piece.exit}.onnx", opset)
-        made.append(Segment(piece.exit, written.path.name, shape, cost))
-        opsets[written.path.name] = written.opset
-        size = written.path.stat().st_size / 1e6
-        progress(f"{written.path.name}: exit {piece.exit}, {size:.1f} MB, opset {written.opset}")
-    fitted = fit.fit(source.scores, kept, source.costs.leaving(kept))
-    fitted.policy.write(folder / POLICY)
-    fit.write_sweep(folder / SWEEP, fitted)
-    manifest = Manifest(
-        name=source.run.name,
-        network=source.digest,
-        arch=card.arch,
-        method=card.method,
-        classes=card.classes,
-        image=card.image,
-        segments=tuple(made),
-        plain_macs=source.costs.plain,
-        files={},
-        origin=_origin(source, opsets),
-    )
-    return manifest, fitted
-
-
-def _origin(source: Source, opsets: dict[str, int]) -> dict[str, Any]:  # Any: JSON values
-    return {
-        "exitkit": exitkit.__version__,
-        "commit": machine.commit(),
-        "machine": machine.describe(),
-        "run": source.run.name,
-        "data": source.sets.name,
-        "trained_exits": list(source.card.exits),
-        "opset": opsets,
-        "engines": [],
-    }
+    return ExportReport(final, proof, checks, manifest, fitted.chosen, notes)
 
 
 def _prove(
-    folder: Path, source: Source, manifest: Manifest, fitted: fit.Fit, progress: Progress
-) -> Parity:
-    reference = trained.reference(source.network, manifest.exits, source.sets.tune, manifest.image)
-    proof = parity.check(folder, manifest, fitted.policy, reference)
+    folder: Path,
+    manifest: Manifest,
+    policy: Policy,
+    reference: Reference,
+    progress: Progress,
+) -> tuple[Parity, tuple[FormCheck, ...]]:
+    """Ask the gate about the segments and every other form; nothing that fails is kept."""
+    proof = parity.check(folder, manifest, policy, reference)
     proof.require()
-    reference.fitting().save(folder / REFERENCE)
-    write_text(folder / PARITY, json.dumps(proof.to_json(), indent=2) + "\n")
     worst = max(row.difference for row in proof.exits)
     compared, near = (sum(getattr(row, k) for row in proof.exits) for k in ("decisions", "near"))
     progress(
         f"parity: {proof.images} images, logits off by {worst:.1e} at most, {compared - near} "
         f"decisions equal, {near} too near a threshold to tell"
     )
-    return proof
+    forms = []
+    for form in proven.prove(folder, manifest, policy, reference):
+        form.require()
+        forms.append(form)
+        progress(
+            f"parity of {form.file}: {form.images} images, {form.decisions - form.near} decisions "
+            f"equal to the segments', {form.near} too near a threshold to tell"
+        )
+    table = proof.to_json() | {"forms": [form.to_json() for form in forms]}
+    write_text(folder / PARITY, json.dumps(table, indent=2) + "\n")
+    return proof, tuple(forms)
 
 
 def _note(run: Run, final: Path, proof: Parity, fitted: fit.Fit) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from exitkit import bundle
 from exitkit.bundle import Manifest
-from exitkit.export import parity, reference
+from exitkit.export import parity, proven, reference
+from exitkit.export.forms.check import FormCheck
 from exitkit.export.parity import Parity
 from exitkit.policy.policy import Policy
 
@@ -18,11 +19,13 @@ class Verified:
         folder: of the bundle.
         manifest: what it holds.
         parity: what the gate found here, with this machine's ONNX Runtime.
+        forms: what it found of the other forms.
     """
 
     folder: Path
     manifest: Manifest
     parity: Parity
+    forms: tuple[FormCheck, ...]
 
 
 def verify(folder: Path) -> Verified:
@@ -34,11 +37,16 @@ def verify(folder: Path) -> Verified:
     Raises:
         BundleError: a file is missing, damaged or edited, the policy is another network's, or
             the bundle is older than its images.
-        ParityError: it decides differently here.
+        ParityError: it, or one of its forms, decides differently here.
     """
     manifest = bundle.read_manifest(folder)
     policy = Policy.read(folder / bundle.POLICY)
     policy.require(manifest.network, manifest.exits)
-    found = parity.check(folder, manifest, policy, reference.load(folder / bundle.REFERENCE))
+    answers = reference.load(folder / bundle.REFERENCE)
+    found = parity.check(folder, manifest, policy, answers)
     found.require()
-    return Verified(folder, manifest, found)
+    forms = []
+    for form in proven.prove(folder, manifest, policy, answers):
+        form.require()
+        forms.append(form)
+    return Verified(folder, manifest, found, tuple(forms))
