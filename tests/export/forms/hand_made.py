@@ -22,7 +22,9 @@ def segment(position: int, path: Path, opset: int = 20, classes: int = CLASSES) 
         "kernel": generator.standard_normal((outside, inside, 3, 3)) / np.sqrt(9 * inside) * 2,
         "bias": generator.standard_normal(outside) / 2,
         "matrix": generator.standard_normal((outside, classes)) * 2,
+        "share": np.array(1 / after**2),
     }
+    axes = numpy_helper.from_array(np.array([2, 3]), "axes")
     stride = before // after
     nodes = [
         helper.make_node(
@@ -34,9 +36,10 @@ def segment(position: int, path: Path, opset: int = 20, classes: int = CLASSES) 
             strides=[stride] * 2,
         ),
         helper.make_node("Relu", ["made"], ["hidden_out"], name="relu"),
-        helper.make_node("GlobalAveragePool", ["hidden_out"], ["pooled"], name="pool"),
-        helper.make_node("Flatten", ["pooled"], ["flat"], name="flat"),
-        helper.make_node("MatMul", ["flat", "matrix"], ["logits"], name="head"),
+        # The mean over a map as torch's exporter writes it.
+        helper.make_node("ReduceSum", ["hidden_out", "axes"], ["sum"], name="sum", keepdims=0),
+        helper.make_node("Mul", ["sum", "share"], ["pooled"], name="mean"),
+        helper.make_node("Gemm", ["pooled", "matrix"], ["logits"], name="head"),
     ]
     outputs = [helper.make_tensor_value_info("logits", FLOAT, ("batch", classes))]
     if not last:
@@ -47,7 +50,7 @@ def segment(position: int, path: Path, opset: int = 20, classes: int = CLASSES) 
         "segment",
         [helper.make_tensor_value_info("hidden", FLOAT, ("batch", inside, before, before))],
         outputs,
-        [numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()],
+        [axes, *(numpy_helper.from_array(w.astype(np.float32), n) for n, w in weights.items())],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
