@@ -72,6 +72,44 @@ TABLES = {
             Column("rounds", "rounds"),
         ),
     ),
+    "cascade": Table(
+        "One graph that exits by itself",
+        "The cascade of resnet18 with four exits against the engine on the same segments, images "
+        "and exits, with the same threads, which do not spin in a private pool. Measured: medians "
+        "of interleaved rounds, ratios within rounds.",
+        (
+            Column("pool", "thread pool"),
+            Column("threads", "threads"),
+            Column("batch", "batch"),
+            Column("engine_ms", "engine, ms", ".2f"),
+            Column("cascade_ms", "cascade, ms", ".2f"),
+            Column("cascade_over_engine", "cascade / engine", ".3f"),
+            Column("cpu_over_engine", "processor time, cascade / engine", ".3f"),
+            Column("rounds", "rounds"),
+        ),
+    ),
+    "forms": Table(
+        "Forms and precisions",
+        "Each bundle at its own policy's thresholds, on encoded test images. Staged is the engine "
+        "on the segments; the others run in plain ONNX Runtime. The same decision is the same exit "
+        "and the same label. Size and milliseconds of a batch: medians of interleaved rounds.",
+        (
+            Column("arch", "network"),
+            Column("method", "method"),
+            Column("mmacs", "plain MACs, M", ".1f"),
+            Column("exits", "exits"),
+            Column("precision", "precision"),
+            Column("form", "form"),
+            Column("mb", "MB", ".2f"),
+            Column("ms1", "batch 1, ms", ".3f"),
+            Column("ms32", "batch 32, ms", ".2f"),
+            Column("accuracy", "accuracy", ".2%"),
+            Column("as_staged", "decides as its staged form", ".2%"),
+            Column("as_float32", "decides as staged float32", ".2%"),
+            Column("images", "images"),
+            Column("threads", "threads"),
+        ),
+    ),
     "train_step": Table(
         "What exits cost in training",
         "One training step of the network with exits over one of the plain network, against the "
