@@ -1,6 +1,6 @@
 """Run a form with nothing but NumPy and ONNX Runtime: a program that imports no exitkit.
 
-    python -I alone.py FORM.onnx TABLE.npz ANSWERS.npz
+    python -P alone.py FORM.onnx TABLE.npz ANSWERS.npz
 
 TABLE has images [N, 3, H, W], thresholds [L, K-1], batches [any] (sizes that take turns) and
 threads []. ANSWERS gets exit, label and confidence, each [L, N]: row l is for thresholds l. A

@@ -200,7 +200,7 @@ def run(form: Path, expected: Expected, threads: int) -> dict[str, NDArray[Any]]
             batches=np.array(BATCHES),
             threads=np.array(threads),
         )
-        command = [sys.executable, "-I", alone.__file__, str(form), str(table), str(answers)]
+        command = [sys.executable, "-P", alone.__file__, str(form), str(table), str(answers)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise ExportError(

@@ -108,7 +108,10 @@ def _opsets(
 ) -> tuple[onnx.OperatorSetIdProto, ...]:
     found: dict[str, int] = {}
     for model, file in zip(models, files, strict=True):
+        used = _domains(model.graph)
         for entry in model.opset_import:
+            if entry.domain not in used:  # converters leave some behind that runtimes may not know
+                continue
             if found.setdefault(entry.domain, entry.version) != entry.version:
                 raise ExportError(
                     f"one graph of {len(files)} segments",
@@ -123,6 +126,16 @@ def _opsets(
             f"export the segments with opset {LEAST_OPSET} or later",
         )
     return tuple(onnx.helper.make_opsetid(*entry) for entry in found.items())
+
+
+def _domains(graph: onnx.GraphProto) -> set[str]:
+    """Return whose operators a graph has, branches included."""
+    found = {node.domain for node in graph.node}
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                found |= _domains(attribute.g)
+    return found
 
 
 def _piece(

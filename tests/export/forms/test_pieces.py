@@ -88,3 +88,16 @@ def test_functions_in_a_segment_become_operators(files: list[Path], tmp_path: Pa
     written = onnx.load_model(target)
     assert not written.functions
     assert "Gate" not in {node.op_type for node in written.graph.node}
+
+
+def test_domains_that_no_operator_needs_are_left_out(files: list[Path], tmp_path: Path) -> None:
+    model = onnx.load_model(files[0])
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft.nchwc", 1))
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    relu = next(node for node in model.graph.node if node.op_type == "Relu")
+    relu.op_type, relu.domain = "QuickGelu", "com.microsoft"
+    onnx.save_model(model, tmp_path / "more.onnx")
+    target = tmp_path / "form.onnx"
+    cascade.write([tmp_path / "more.onnx", *files[1:]], EXITS, TEMPERATURES, target, {})
+    domains = {entry.domain: entry.version for entry in onnx.load_model(target).opset_import}
+    assert domains == {"": 20, "com.microsoft": 1}
