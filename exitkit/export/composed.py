@@ -6,7 +6,8 @@ from pathlib import Path
 
 from exitkit.bundle import Manifest
 from exitkit.errors import unknown
-from exitkit.export.forms import FORMS, metadata
+from exitkit.export.forms import metadata
+from exitkit.export.forms.table import FORMS
 from exitkit.policy.policy import Policy
 
 STAGED = "staged"  # the segments themselves, which every bundle holds

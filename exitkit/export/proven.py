@@ -35,6 +35,5 @@ def prove(
         Engine(segments, policy), images.normalise(np.stack(pixels), manifest.image)
     )
     for file in manifest.forms.values():
-        held = ort.plain(folder / file).get_modelmeta().custom_metadata_map
-        metadata.require(held, policy)
+        metadata.require(metadata.read(folder / file), policy)
         yield check.check(folder / file, expected)

@@ -20,7 +20,7 @@ from exitkit.runs import Run
 
 WITHOUT_TORCH = """
 import sys
-sys.modules["torch"] = sys.modules["torchvision"] = None
+sys.modules["torch"] = sys.modules["torchvision"] = sys.modules["onnx"] = None
 from exitkit.cli.main import run
 sys.exit(run(sys.argv[1:]))
 """
@@ -29,7 +29,7 @@ sys.exit(run(sys.argv[1:]))
 @pytest.fixture(scope="module")
 def exported(trained_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("bundles")
-    return package.export(trained_run, exits=(2, 4), root=root).folder
+    return package.export(trained_run, exits=(2, 4), forms=("cascade",), root=root).folder
 
 
 @pytest.fixture
@@ -50,8 +50,11 @@ def typed(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_command_repeats_the_gate_without_torch(exported: Path) -> None:
     said = typed("export", "--verify", str(exported), "--json")
     assert said.returncode == 0, said.stderr
-    told, first = json.loads(said.stdout)["parity"], exported / "parity.json"
-    assert told == json.loads(first.read_text())  # same images, same runtime: the same table
+    told, first = json.loads(said.stdout), json.loads((exported / "parity.json").read_text())
+    # Same images, same runtime: the same table.
+    assert told["parity"] | {"forms": told["forms"]} == first
+    assert [form["file"] for form in told["forms"]] == ["cascade.onnx"]
+    assert told["forms"][0]["decisions"] > 0
     words = typed("export", "--verify", str(exported)).stdout
     assert "every file is whole, and it decides like the trained network on" in words
 
@@ -99,6 +102,27 @@ def test_anothers_policy_and_anothers_answers_are_refused(copied: Path) -> None:
         verify.verify(copied)
 
 
+def test_a_cascade_that_decides_otherwise_fails(copied: Path) -> None:
+    model = onnx.load(copied / "cascade.onnx")
+    gathered = [w for w in model.graph.initializer if w.name.endswith("classifier.bias")]
+    values = numpy_helper.to_array(gathered[0]).copy()
+    values[0] += 5.0
+    gathered[0].CopyFrom(numpy_helper.from_array(values, gathered[0].name))
+    onnx.save(model, copied / "cascade.onnx")
+    sign(copied)
+    with pytest.raises(ParityError, match=r"cascade\.onnx: \d+ of \d+ decisions"):
+        verify.verify(copied)
+
+
+def test_temperatures_beside_a_cascade_must_be_its_own(copied: Path) -> None:
+    policy = Policy.read(copied / bundle.POLICY)
+    dataclasses.replace(policy, temperatures=(1.0, 9.0)).write(copied / bundle.POLICY)
+    with pytest.raises(BundleError, match=r"temperatures \[1\.0, 9\.0\]"):
+        verify.verify(copied)
+    dataclasses.replace(policy, thresholds=(0.123,)).write(copied / bundle.POLICY)
+    assert verify.verify(copied).forms[0].failures == ()  # thresholds are its input
+
+
 def test_images_and_answers_are_those_of_the_held_out_split(
     exported: Path, trained_run: Run
 ) -> None:
@@ -122,7 +146,8 @@ def test_inspect_shows_what_lies_there(exported: Path) -> None:
     assert first == pytest.approx((exported / "segment_2.onnx").stat().st_size)
     assert second > first
     assert table["policy"] == Policy.read(exported / bundle.POLICY).to_json()
-    assert (table["precision"], table["forms"], table["engines"]) == ("float32", [], [])
+    assert (table["precision"], table["engines"]) == ("float32", [])
+    assert [(row["kind"], row["file"]) for row in table["forms"]] == [("cascade", "cascade.onnx")]
     words = typed("inspect", str(exported)).stdout
     assert "deep on resnet18, 3 classes, images 32x32, precision float32" in words
     assert "segment_2.onnx" in words

@@ -1,12 +1,1 @@
 """Forms of a bundle beside its segments: one ONNX file each, made from the segment files alone."""
-
-from collections.abc import Callable
-
-from exitkit.export.forms import cascade, chain, every
-
-# Each takes (files, exits, temperatures, path, metadata), as `cascade.write` explains.
-FORMS: dict[str, Callable[..., None]] = {
-    "cascade": cascade.write,
-    "chain": chain.write,
-    "all": every.write,
-}

@@ -14,10 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from exitkit.bundle import Manifest
-from exitkit.errors import BundleError
+from exitkit.engine import ort
+from exitkit.errors import BundleError, EngineError
 from exitkit.policy.policy import Policy
 
 SCHEMA = "1.0"
@@ -47,13 +46,12 @@ def read(path: Path) -> dict[str, str]:
     """Return what a form's file says of itself.
 
     Raises:
-        BundleError: it is no ONNX file.
+        BundleError: it is no ONNX file that ONNX Runtime can open.
     """
     try:
-        model = onnx.load_model(path)
-    except Exception as error:  # protobuf's own error class is no public name
-        raise BundleError(str(path), f"cannot be read ({error})", "export it again") from error
-    return {entry.key: entry.value for entry in model.metadata_props}
+        return dict(ort.plain(path).get_modelmeta().custom_metadata_map)
+    except EngineError as error:
+        raise BundleError(str(path), f"cannot be read ({error.found})", error.do) from error
 
 
 def require(metadata: Mapping[str, str], policy: Policy) -> None:

@@ -7,7 +7,7 @@ from hand_made import EXITS, TEMPERATURES
 
 from exitkit.errors import ExportError
 from exitkit.export import tensorrt
-from exitkit.export.forms import FORMS
+from exitkit.export.forms.table import FORMS
 
 
 @pytest.mark.parametrize("name", ["chain", "all"])

@@ -12,7 +12,7 @@ import pytest
 from hand_made import EXITS, TEMPERATURES
 
 from exitkit.engine.engine import Engine
-from exitkit.export.forms import FORMS
+from exitkit.export.forms.table import FORMS
 
 
 @pytest.fixture(scope="module")

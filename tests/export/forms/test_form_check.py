@@ -13,8 +13,9 @@ from hand_made import EXITS, TEMPERATURES
 from exitkit.engine.engine import Engine
 from exitkit.engine.ort import OrtSegment
 from exitkit.errors import DataError, ExportError, ParityError
-from exitkit.export.forms import FORMS, alone, cascade, check
+from exitkit.export.forms import alone, cascade, check
 from exitkit.export.forms.check import Expected
+from exitkit.export.forms.table import FORMS
 from exitkit.export.onnx import OnnxFile
 from exitkit.policy.policy import Policy
 

@@ -11,7 +11,8 @@ import pytest
 from hand_made import CLASSES, EXITS, TEMPERATURES
 
 from exitkit.engine.engine import Engine
-from exitkit.export.forms import FORMS, cascade
+from exitkit.export.forms import cascade
+from exitkit.export.forms.table import FORMS
 
 NAMES = (*FORMS, "rows")
 OUTPUTS = ["probabilities", "confidence", "exit"]

@@ -8,7 +8,8 @@ from hand_made import EXITS, TEMPERATURES
 
 from exitkit.bundle import Manifest, Segment
 from exitkit.errors import BundleError
-from exitkit.export.forms import FORMS, metadata
+from exitkit.export.forms import metadata
+from exitkit.export.forms.table import FORMS
 from exitkit.images import ImageSpec
 from exitkit.policy.policy import Policy
 

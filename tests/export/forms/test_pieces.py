@@ -6,7 +6,8 @@ import pytest
 from hand_made import EXITS, TEMPERATURES
 
 from exitkit.errors import ExportError
-from exitkit.export.forms import FORMS, cascade
+from exitkit.export.forms import cascade
+from exitkit.export.forms.table import FORMS
 
 
 def refused(files: list[Path], path: Path, words: str, exits: tuple[int, ...] = EXITS) -> None:
