@@ -15,8 +15,9 @@ from exitkit.policy.policy import Policy
 
 LABELS, NEVER = "labels.txt", "never_leave"
 OPTIONAL = "thresholds"
-# How long a request waits for others, and for its turn before it is refused.
-DELAY_US, PATIENCE_US, WAITING = 500, 1_000_000, 256
+# How long a request waits for others to join it; how long for its turn before it is refused,
+# which a request may shorten (and could not, were there no limit); how many wait at most.
+DELAY_US, PATIENCE_US, WAITING = 500, 10_000_000, 256
 # The stages' batchers merge rows only of those business-logic instances that run at once.
 INSTANCES = 4
 

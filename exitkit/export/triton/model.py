@@ -206,7 +206,7 @@ def _call(stage: str, hidden: Floats, deepest: bool) -> tuple[list[Floats], Any]
     request = pb_utils.InferenceRequest(
         model_name=stage,
         requested_output_names=names,
-        inputs=[pb_utils.Tensor("hidden", np.ascontiguousarray(hidden))],
+        inputs=[pb_utils.Tensor("hidden", hidden)],
         # The decision is made here, so the answers have to come to the host.
         preferred_memory=pb_utils.PreferredMemory(pb_utils.TRITONSERVER_MEMORY_CPU),
     )
@@ -215,7 +215,8 @@ def _call(stage: str, hidden: Floats, deepest: bool) -> tuple[list[Floats], Any]
         failed = response.error()
         return [], pb_utils.TritonError(f"{stage}: {failed.message()}", failed.code())
     tensors = [pb_utils.get_output_tensor_by_name(response, name) for name in names]
-    return [tensor.as_numpy() for tensor in tensors], None
+    # Copies: their memory is the server's, which does not say for how long it stays.
+    return [np.array(tensor.as_numpy()) for tensor in tensors], None
 
 
 def _wrong(request: Any, thresholds: Floats) -> str:
