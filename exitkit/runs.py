@@ -15,6 +15,7 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from exitkit import journal
 from exitkit.atomic import point, write_text
@@ -22,6 +23,37 @@ from exitkit.errors import BundleError, CheckpointError, ConfigError
 from exitkit.images import ImageSpec
 
 RUNS, BUNDLES, LATEST = Path("runs"), Path("bundles"), "latest"
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """Where a network with fewer channels than its arch and width say comes from.
+
+    Attributes:
+        run: the run whose network was pruned.
+        network: digest of that network's weights.
+        ratio: share of every layer's channels that went.
+        shapes: of the tensors that are smaller now, by their names in the weights.
+    """
+
+    run: str
+    network: str
+    ratio: float
+    shapes: dict[str, tuple[int, ...]]
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON values
+        """Return the value that stands in network.json; shapes as 64x32x3x3."""
+        shapes = {name: "x".join(map(str, shape)) for name, shape in self.shapes.items()}
+        return {**vars(self), "shapes": shapes}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Pruned":
+        """Read what `to_json` wrote."""
+        shapes = {
+            str(name): tuple(int(size) for size in shape.split("x"))
+            for name, shape in value["shapes"].items()
+        }
+        return cls(str(value["run"]), str(value["network"]), float(value["ratio"]), shapes)
 
 
 @dataclass(frozen=True)
@@ -39,6 +71,7 @@ class NetworkCard:
         method: the objective.
         stem: what the network begins with (see exitkit.names).
         at: where a network of the user's own was cut; empty for the networks in here.
+        pruned: where its channels went; None where it has all of them.
     """
 
     arch: str
@@ -53,6 +86,7 @@ class NetworkCard:
     method: str
     stem: str = "cifar"
     at: tuple[str, ...] = ()
+    pruned: Pruned | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +131,11 @@ class Run:
 
     def write_card(self, card: NetworkCard) -> None:
         """Write network.json."""
-        write_text(self.folder / "network.json", json.dumps(asdict(card), indent=2) + "\n")
+        table = asdict(card)
+        del table["pruned"]  # absent where nothing was, as in the cards of older runs
+        if card.pruned is not None:
+            table["pruned"] = card.pruned.to_json()
+        write_text(self.folder / "network.json", json.dumps(table, indent=2) + "\n")
 
     def read_card(self) -> NetworkCard:
         """Read network.json."""
@@ -105,8 +143,10 @@ class Run:
         try:
             table = json.loads(path.read_text(encoding="utf-8"))
             lists = {k: tuple(v) for k, v in table.items() if isinstance(v, list)}
-            return NetworkCard(**{**table, **lists, "image": ImageSpec.from_json(table["image"])})
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            pruned = table.get("pruned") and Pruned.from_json(table["pruned"])
+            image = ImageSpec.from_json(table["image"])
+            return NetworkCard(**{**table, **lists, "image": image, "pruned": pruned})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(
                 str(path), f"cannot be read ({error})", "train it again"
             ) from error
@@ -131,7 +171,11 @@ def create(name: str | None, method: str, arch: str, root: Path = RUNS) -> Run:
             )
         return run
     words = re.findall(r"[A-Za-z0-9._]+", re.sub(r"\(.*?\)", "", f"{method}-{arch}"))
-    stem = "-".join(words)
+    return numbered("-".join(words), root)
+
+
+def numbered(stem: str, root: Path = RUNS) -> Run:
+    """Choose the folder of a new run whose name is `stem` and the first free number."""
     number = 1
     while (root / f"{stem}-{number}").exists():
         number += 1

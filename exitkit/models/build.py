@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from torch import nn
 
 from exitkit import names
-from exitkit.errors import ConfigError, unknown
+from exitkit.errors import CheckpointError, ConfigError, unknown
 from exitkit.models import wrap
 from exitkit.models.backbone import Backbone
 from exitkit.models.densenet import densenet40_12, densenet121
@@ -15,6 +15,7 @@ from exitkit.models.googlenet import googlenet
 from exitkit.models.heads import HEADS, head
 from exitkit.models.mobilenetv1 import mobilenetv1
 from exitkit.models.mobilenetv2 import mobilenetv2
+from exitkit.models.resize import resize
 from exitkit.models.resnet import (
     resnet18,
     resnet20,
@@ -128,6 +129,7 @@ def rebuild(card: NetworkCard) -> ExitNet:
 
     Raises:
         ConfigError: the card names what this exitkit does not have.
+        CheckpointError: the card's pruned shapes fit no such network.
     """
     if card.image.height != card.image.width:
         raise ConfigError(
@@ -135,7 +137,7 @@ def rebuild(card: NetworkCard) -> ExitNet:
             "networks are built for square images",
             "train it again with --image-size",
         )
-    return build(
+    network = build(
         card.arch,
         len(card.classes),
         card.image.height,
@@ -145,6 +147,32 @@ def rebuild(card: NetworkCard) -> ExitNet:
         stem=card.stem,
         at=card.at,
     )
+    if card.pruned is not None:
+        resize(network, card.pruned.shapes)
+        _refuse_broken(network, card)
+    return network
+
+
+def another(card: NetworkCard, first: int, exits: Sequence[int]) -> ExitNet:
+    """Build a network of the same kind and widths as the card's: other exits, or a branch."""
+    kind = (card.arch, len(card.classes), card.image.height, card.heads, card.width)
+    network = build(*kind, exits, first, card.stem, card.at)
+    if card.pruned is not None:
+        own = network.state_dict()
+        resize(network, {name: shape for name, shape in card.pruned.shapes.items() if name in own})
+    return network
+
+
+def _refuse_broken(network: ExitNet, card: NetworkCard) -> None:
+    """Refuse layers that do not fit each other: shapes that were edited."""
+    try:
+        dry_run(network, card.image.height)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"pruned shapes of {card.arch}",
+            f"its layers do not fit each other ({error})",
+            "prune the run again",
+        ) from error
 
 
 def blueprint(
