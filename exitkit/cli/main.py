@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": "the whole line on real images, in about two minutes",
     "train": "train a network with exits",
     "evaluate": "accuracy and calibration of every exit",
+    "prune": "cut channels out of a run's network, and train what is left",
     "export": "write a run as a bundle: ONNX per exit, checked for parity",
     "inspect": "what a bundle holds",
     "bench": "measure a bundle on this machine",
@@ -37,6 +38,7 @@ EXTRAS = {
         ("onnxruntime", "fastapi", "uvicorn", "prometheus_client", "orjson"), '"exitkit[serve]"'
     ),
     "matplotlib": '"exitkit[report]"',
+    "torch_pruning": '"exitkit[prune]"',
 }
 # The system refuses what was asked, and nothing of ours is wrong.
 REFUSALS = (

@@ -1,0 +1,233 @@
+"""From a run to a smaller one: cut its network, and go on training what is left.
+
+The new run is one like any other. It keeps the data, the method and the other settings of the run
+that it comes from; it begins with the pruned weights, which its first checkpoint holds, and with a
+lower learning rate. Networks of the method's own (of `dml` or `one`, say) begin afresh, as narrow.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from exitkit import config, journal, runs
+from exitkit.config import parse
+from exitkit.errors import ConfigError
+from exitkit.objectives import preflight
+from exitkit.records import Clock
+from exitkit.runs import RUNS, Run
+from exitkit.train import (
+    assemble,
+    checkpoint,
+    combinations,
+    evaluate,
+    opening,
+    origin,
+    prune_cut,
+    pruned,
+    settings,
+)
+from exitkit.train.precision import choose_device
+from exitkit.train.prune_cut import Cut
+from exitkit.train.session import Session
+from exitkit.train.settings import Resolved
+
+# The run's learning rate and its epochs are divided by these.
+SLOWER, SHORTER = 10, 4
+# What the new run shares with the old one.
+SHARED = (
+    "method", "arch", "at", "data", "width", "heads", "stem", "image_size", "seed", "tune_share",
+    "weights", "paper_protocol",
+)  # fmt: skip
+
+
+def prepare(
+    run: Run,
+    *,
+    ratio: float,
+    epochs: int | None = None,
+    name: str | None = None,
+    root: Path = RUNS,
+    cache: Path | None = None,
+    given: Mapping[str, Any] | None = None,  # Any: values of settings
+) -> Session:
+    """Prune a run's network and make the new run, up to its first step.
+
+    Args:
+        run: with a network; it is only read.
+        ratio: share of the channels that goes, of every layer; above 0, below 1.
+        epochs: of training afterwards; a quarter of the run's where not given. With 0 nothing is
+            trained: `keep` makes the pruned weights the new run's network.
+        name: of the new run; made from the old one's where not given.
+        root: folder of the new run.
+        cache: see `exitkit.data.load`.
+        given: settings of the training, where they are not to be the run's own; its learning rate
+            is a tenth of the run's where not given.
+
+    Raises:
+        ConfigError: the ratio, a setting or the name does not fit; the network cannot be pruned.
+        CheckpointError: the run cannot be read.
+        DataError: its data are not there, or others than in training.
+    """
+    asked = _settings(run, epochs, given or {})
+    _refuse(run, asked, epochs)
+    _new(run, name, root)  # a name that is taken is refused early
+    device = choose_device(asked.device)
+    sets = replace(origin.load(run, cache), image=run.read_card().image)
+    torch.set_num_threads(asked.threads)
+    cut = prune_cut.cut(run, ratio)
+    parts = assemble.assemble(asked, sets, device, resumed=True)
+    parts = pruned.fit(parts, asked, sets, cut.card, device)
+    parts.step.network.load_state_dict(cut.network.state_dict())
+    if epochs != 0:
+        clock = Clock(0, asked.epochs, 0, parts.loader.steps)
+        preflight.check(parts.step, parts.first_batches(), clock)
+    notes = [_told(run, cut), *opening.describe(asked, sets, device), *parts.warnings]
+    trainer = assemble.trainer(asked, parts, sets, device)
+    session = Session(_new(run, name, root), asked, sets, cut.card, notes, trainer, parts)
+    rows = _rows(cut, session, device)
+    opening.create(session.files, asked, cut.card, notes)
+    journal.Journal(session.files.journal).write(
+        "prune", **_origin(cut), split=session.split.name, images=len(session.split), exits=rows
+    )
+    state = {**trainer.state_dict(), "data": origin.fingerprint(sets)}
+    checkpoint.save(session.files.checkpoint, state)
+    return session
+
+
+def keep(session: Session) -> None:
+    """Make the weights of a session that is not trained at all its run's network."""
+    checkpoint.save_network(session.files.network, session.network.state_dict())
+    session.finish()
+    runs.mark_latest(session.files)
+
+
+def prune(
+    run: Run,
+    *,
+    ratio: float,
+    epochs: int | None = None,
+    name: str | None = None,
+    root: Path = RUNS,
+    **given: Any,  # Any: see `prepare`
+) -> Run:
+    """Prune a run, train what is left to the end and return the new run; see `prepare`."""
+    session = prepare(run, ratio=ratio, epochs=epochs, name=name, root=root, given=given)
+    if epochs == 0:
+        keep(session)
+    else:
+        for _ in session.run():
+            pass
+    return session.files
+
+
+def compared(run: Run) -> dict[str, Any]:  # Any: JSON values
+    """Return what pruning a run's network has changed, from its journal.
+
+    Keys: those of the journal's event `prune`; in `exits` per exit macs, parameters and accuracy,
+    each also as `..._before`, and `accuracy_pruned` without training. `accuracy` is None where the
+    run is not finished.
+
+    Raises:
+        ConfigError: the run's network was not pruned.
+    """
+    told = list(journal.read(run.journal, "prune"))
+    if not told:
+        raise ConfigError(
+            f"pruning of run {run.name}", "its network was not pruned", "name another run"
+        )
+    table = told[-1]
+    after = _accuracy(run, table["split"])
+    rows = [{**row, "accuracy": after.get(row["exit"])} for row in table["exits"]]
+    return {**table, "exits": rows}
+
+
+def _new(run: Run, name: str | None, root: Path) -> Run:
+    if name is None:
+        return runs.numbered(f"{run.name}-pruned", root)
+    return runs.create(name, "", "", root)
+
+
+def _settings(run: Run, epochs: int | None, given: Mapping[str, Any]) -> Resolved:
+    """Return the new run's settings; with no epochs those with which the weights were trained."""
+    own = settings.take(checkpoint.read_config(run))
+    shared = [name for name in given if name in SHARED]
+    if shared:
+        raise ConfigError(
+            f"pruning run {run.name} with {', '.join(shared)}",
+            "a pruned run has the data, method and network of the run that it comes from",
+            "leave it out, or train a new run",
+        )
+    if epochs is not None and epochs < 0:
+        raise ConfigError(f"--epochs {epochs}", "is below zero", "give 0 or more")
+    table = config.to_dict(own)
+    if epochs != 0:
+        table["epochs"] = epochs or max(1, round(own.epochs / SHORTER))
+        table["lr"] = own.lr / SLOWER
+    table["weights"] = str(run.network.resolve())
+    return settings.take(parse({**table, **given}, "the pruning"))
+
+
+def _refuse(run: Run, asked: Resolved, epochs: int | None) -> None:
+    if epochs != 0 and asked.regime == "frozen":
+        raise ConfigError(
+            f"training after pruning run {run.name}",
+            "its stages are frozen, and what is left of them must learn again",
+            "add --set regime=joint (and --set learn_from=labels), or give --epochs 0",
+        )
+    combinations.refuse(asked)
+
+
+def _told(run: Run, cut: Cut) -> str:
+    share = cut.after.plain / cut.before.plain
+    left = f"; {cut.choice.whole} of {cut.choice.sets} sets of channels that belong together stay "
+    whole = f"{left}whole, as they are shuffled or mixed" if cut.choice.whole else ""
+    return (
+        f"pruned from run {run.name}: {cut.before.plain / 1e6:.1f} M multiply-adds of the plain "
+        f"network become {cut.after.plain / 1e6:.1f} M ({share:.0%}){whole}"
+    )
+
+
+def _origin(cut: Cut) -> dict[str, Any]:  # Any: JSON values
+    assert cut.card.pruned is not None
+    return {
+        "run": cut.card.pruned.run,
+        "network": cut.card.pruned.network,
+        "ratio": cut.card.pruned.ratio,
+        "sets": cut.choice.sets,
+        "sets_whole": cut.choice.whole,
+        "plain_macs_before": cut.before.plain,
+        "plain_macs": cut.after.plain,
+    }
+
+
+def _rows(cut: Cut, session: Session, device: torch.device) -> list[dict[str, Any]]:
+    """Return one row per exit: costs and accuracy before, and right after the cut."""
+    exits, told = cut.card.exits, []
+    for network in (cut.whole, cut.network):
+        network.to(device).to(memory_format=torch.channels_last)
+        images = session.split, cut.card.image, device
+        told.append(evaluate.accuracy(network, *images, precision="float32"))
+    columns = {
+        "exit": exits,
+        "macs_before": cut.before.leaving(exits),
+        "macs": cut.after.leaving(exits),
+        "parameters_before": cut.before.parameters(exits),
+        "parameters": cut.after.parameters(exits),
+        "accuracy_before": told[0],
+        "accuracy_pruned": told[1],
+    }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _accuracy(run: Run, split: str) -> dict[int, float]:
+    """Return the finished run's accuracy on the split by which its epochs were judged."""
+    ends = list(journal.read(run.journal, "finish"))
+    if ends and split == "tune":
+        return {row["exit"]: row["top1"] for row in ends[-1]["exits"]}
+    best = [row for row in journal.epochs(run.journal) if row["selected"]]
+    if not ends or not best:
+        return {}
+    return dict(zip(run.read_card().exits, best[-1]["accuracy"], strict=True))
