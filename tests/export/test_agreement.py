@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from exitkit.export.agreement import Comparison, Decisions
+from exitkit.export.agreement import LIMITS, Comparison, Decisions, ExitAgreement, Limits
 from exitkit.policy import solvers
 from exitkit.policy.policy import Policy
 from exitkit.scores import Scores
@@ -128,3 +128,88 @@ def _taken(logits: np.ndarray, policy: Policy) -> np.ndarray:
         "tune", "n", policy.exits, np.zeros(3), logits, np.zeros(n, np.int64), np.arange(n)
     )
     return solvers.exits_taken(table, policy)
+
+
+def test_float32_stays_as_strict_as_it_was() -> None:
+    assert LIMITS["float32"] == Limits("float32", 1e-4, None, 0.0, 0.0, 0.0)
+    assert set(LIMITS) == {name == limits.precision and name for name, limits in LIMITS.items()}
+    same, told = Comparison(TRAINED, TRAINED, POLICY), Decisions(level(0.9), EXITS, LABELS)
+    assert same.rows([told]) == Comparison(TRAINED, TRAINED, POLICY, LIMITS["float32"]).rows([told])
+    assert same.rows([])[0].noise == 0.0
+
+
+def test_float16_bounds_every_logit_and_lets_no_decision_differ() -> None:
+    found = Comparison(TRAINED, TRAINED + np.float32(0.015), POLICY, LIMITS["fp16"]).rows([])
+    assert found[0].limit == pytest.approx(0.016)  # 0.004 of 4
+    assert found[0].failures == ()
+    assert found[1].failures == ("exit 4: a logit is off by 0.015 (limit 0.012)",)
+    one = ExitAgreement(2, 1000, 4.0, 0.016, 0.01, 0, 1, 500, 0, 1, 1, 0.0, LIMITS["fp16"])
+    assert one.failures == (
+        "exit 2: 1 of 1000 images get another class",
+        "exit 2: 1 of 500 decisions take another exit",
+        "exit 2: 1 of 500 decisions give another label",
+    )
+
+
+def test_the_noise_of_int8_is_measured_against_what_tells_images_apart() -> None:
+    # Two images, two classes. Without each image's and each class's mean the logits are +-2 and
+    # the error, which a common shift of an image does not change, is +-0.3: 0.15.
+    trained = np.array([[[12, 8], [8, 12]], [[5, 1], [1, 5]]], np.float32) + np.float32([100, 0])
+    off = np.array([[[0.3, -0.3], [7.3, 6.7]], [[0, 0], [0, 0]]], np.float32)
+    comparison = Comparison(trained, trained + off, POLICY, LIMITS["int8"])
+    np.testing.assert_allclose(comparison.noise, [0.15, 0], rtol=1e-4)
+    # A logit that is off by as much counts as the same.
+    np.testing.assert_allclose(comparison.limit, [0.3, 0], rtol=1e-4)
+    first, second = comparison.rows([])
+    assert first.failures == ("exit 2: the logits' error is 0.15 of their spread (limit 0.1)",)
+    assert second.failures == ()
+
+
+@pytest.mark.parametrize("lost", [np.nan, np.inf])
+def test_int8_that_answers_no_numbers_fails(lost: float) -> None:
+    broken = TRAINED.copy()
+    broken[0, 1, 0] = lost
+    first, second = Comparison(TRAINED, broken, POLICY, LIMITS["int8"]).rows([])
+    assert "error is nan of their spread" in first.failures[0]
+    assert second.failures == ()
+
+
+def test_images_that_do_not_differ_pass_only_without_error() -> None:
+    alike = np.repeat(TRAINED[:, :1], 4, axis=1)
+    assert Comparison(alike, alike, POLICY, LIMITS["int8"]).noise.tolist() == [0, 0]
+    other = alike + np.float32([0.1, -0.1])
+    assert Comparison(alike, other, POLICY, LIMITS["int8"]).noise.tolist() == [np.inf, np.inf]
+    # Where every logit is bounded nobody asks.
+    assert Comparison(alike, other, POLICY).noise.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("classes", "exits", "labels", "failures"),
+    [
+        (20, 10, 10, ()),  # two in a hundred of 1,000 images and 500 decisions
+        (21, 10, 10, ("21 of 1000 images get another class (limit 20)",)),
+        (20, 11, 10, ("11 of 500 decisions take another exit (limit 10)",)),
+        (20, 10, 11, ("11 of 500 decisions give another label (limit 10)",)),
+    ],
+)
+def test_int8_lets_two_in_a_hundred_differ(
+    classes: int, exits: int, labels: int, failures: tuple[str, ...]
+) -> None:
+    row = ExitAgreement(
+        2, 1000, 4.0, 0.1, 0.2, 50, classes, 700, 200, exits, labels, 0.05, LIMITS["int8"]
+    )
+    assert row.failures == tuple(f"exit 2: {text}" for text in failures)
+
+
+def test_of_few_images_one_may_always_differ() -> None:
+    def row(classes: int, exits: int) -> ExitAgreement:
+        return ExitAgreement(
+            2, 40, 4.0, 0.1, 0.2, 0, classes, 90, 0, exits, 0, 0.05, LIMITS["int8"]
+        )
+
+    # Two in a hundred of 40 images and 90 decisions are none; each image decides at ten settings.
+    assert row(1, 10).failures == ()
+    assert row(2, 11).failures == (
+        "exit 2: 2 of 40 images get another class (limit 1)",
+        "exit 2: 11 of 90 decisions take another exit (limit 10)",
+    )
