@@ -1,0 +1,3 @@
+"""Segments in another precision: converted one by one, their policy fitted again."""
+
+PRECISIONS = ("float32", "fp16", "int8")
