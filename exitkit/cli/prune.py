@@ -1,7 +1,6 @@
 """`exitkit prune`: a smaller network from a trained one; the new run lands in runs/."""
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -9,6 +8,9 @@ from exitkit.cli import output
 from exitkit.cli.output import Outcome
 from exitkit.report import tables
 from exitkit.report.tables import Column, Row
+
+if TYPE_CHECKING:
+    from exitkit.runs import Run
 
 COLUMNS = (
     Column("exit", "exit"),
@@ -75,11 +77,14 @@ def command(
         prune.keep(session)
     else:
         training.watch(session)
+    columns = COLUMNS if epochs != 0 else COLUMNS[:-1]
     table = prune.compared(session.files)
-    output.result(_outcome(session.files.name, session.files.folder, table), as_json)
+    output.result(_outcome(session.files, table, columns), as_json)
 
 
-def _outcome(name: str, folder: Path, table: dict[str, Any]) -> Outcome:  # Any: JSON values
+def _outcome(
+    run: "Run", table: dict[str, Any], columns: tuple[Column, ...]
+) -> Outcome:  # Any: JSON values
     rows: list[Row] = [
         {
             **row,
@@ -93,18 +98,18 @@ def _outcome(name: str, folder: Path, table: dict[str, Any]) -> Outcome:  # Any:
     ]
     before, after = table["plain_macs_before"] / 1e6, table["plain_macs"] / 1e6
     words = [
-        f"run {name}: run {table['run']} without {table['ratio']:.0%} of its channels, on the "
+        f"run {run.name}: run {table['run']} without {table['ratio']:.0%} of its channels, on the "
         f"{table['images']} images of the {table['split']} split",
         "",
-        tables.text(rows, COLUMNS),
+        tables.text(rows, columns),
         "",
         f"without early exits: {before:,.2f} M multiply-adds before, {after:,.2f} M now",
-        f"next: exitkit export {name}",
+        f"next: exitkit export {run.name}",
     ]
     kept = ("run", "network", "ratio", "sets", "sets_whole", "split", "images")
     told = {
-        "run": name,
-        "folder": str(folder),
+        "run": run.name,
+        "folder": str(run.folder),
         "pruned_from": {key: table[key] for key in kept},
         "plain_macs_before": table["plain_macs_before"],
         "plain_macs": table["plain_macs"],

@@ -139,7 +139,7 @@ def compared(run: Run) -> dict[str, Any]:  # Any: JSON values
             f"pruning of run {run.name}", "its network was not pruned", "name another run"
         )
     table = told[-1]
-    after = _accuracy(run, table["split"])
+    after = _accuracy(run, table)
     rows = [{**row, "accuracy": after.get(row["exit"])} for row in table["exits"]]
     return {**table, "exits": rows}
 
@@ -222,12 +222,14 @@ def _rows(cut: Cut, session: Session, device: torch.device) -> list[dict[str, An
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _accuracy(run: Run, split: str) -> dict[int, float]:
+def _accuracy(run: Run, table: Mapping[str, Any]) -> dict[int, float]:
     """Return the finished run's accuracy on the split by which its epochs were judged."""
-    ends = list(journal.read(run.journal, "finish"))
-    if ends and split == "tune":
-        return {row["exit"]: row["top1"] for row in ends[-1]["exits"]}
-    best = [row for row in journal.epochs(run.journal) if row["selected"]]
-    if not ends or not best:
+    ends, epochs = list(journal.read(run.journal, "finish")), journal.epochs(run.journal)
+    if not ends:
         return {}
-    return dict(zip(run.read_card().exits, best[-1]["accuracy"], strict=True))
+    if not epochs:
+        return {row["exit"]: row["accuracy_pruned"] for row in table["exits"]}
+    if table["split"] == "tune":
+        return {row["exit"]: row["top1"] for row in ends[-1]["exits"]}
+    best = [row for row in epochs if row["selected"]][-1]
+    return dict(zip(run.read_card().exits, best["accuracy"], strict=True))

@@ -41,6 +41,9 @@ def test_it_prunes_the_latest_run_and_prints_a_table(
         ["4", "8.97", "2.31", "26%"],
     ]
     assert words[-1] == "next: exitkit export small-pruned-1"
+    assert "trained again" in words[2]
+    assert main.run(["prune", "small", "--epochs", "0"]) == 0
+    assert "trained again" not in capsys.readouterr().out
     assert main.run(["prune", "small", "--epochs", "0", "--json", "--name", "cut"]) == 0
     table = json.loads(capsys.readouterr().out)
     assert (table["run"], table["pruned_from"]["run"]) == ("cut", "small")

@@ -160,6 +160,19 @@ def copied(run: Run, folder: Path) -> Run:
     return Run(Path(shutil.copytree(run.folder, folder / run.name)))
 
 
+def test_a_run_judged_on_its_test_split_is_compared_there(trained_run: Run, tmp_path: Path) -> None:
+    parent = copied(trained_run, tmp_path)
+    own = dataclasses.replace(checkpoint.read_config(parent), paper_protocol=True)
+    parent.config.write_text(checkpoint.written(own))
+    for epochs in (0, 1):
+        run = prune.prune(parent, ratio=0.5, epochs=epochs, root=tmp_path)
+        table = prune.compared(run)
+        assert (table["split"], table["images"]) == ("test", 18)
+        told = evaluate.evaluate(run, "test")
+        right = [(logits.argmax(axis=1) == told.labels).mean() for logits in told.logits]
+        np.testing.assert_allclose([row["accuracy"] for row in table["exits"]], right)
+
+
 def test_weights_that_are_not_finite_are_refused(trained_run: Run, tmp_path: Path) -> None:
     run = copied(trained_run, tmp_path)
     weights = checkpoint.load_network(run.network)
