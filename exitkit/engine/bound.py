@@ -11,6 +11,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from exitkit.engine.session import FAILURES, OrtSegment
+from exitkit.errors import EngineError
 
 Floats = NDArray[np.float32]
 
@@ -42,16 +43,27 @@ class DeviceRows:
         return self.shape[0]
 
     def take(self, rows: NDArray[np.int64], axis: int = 0) -> "DeviceRows":
-        """Return some rows, copied on the device; only their numbers travel there."""
+        """Return some rows, copied on the device; only their numbers travel there.
+
+        Raises:
+            EngineError: the runtime failed, for want of memory perhaps.
+        """
         assert axis == 0  # the batch
-        session = _gather(self.device)
-        binding = session.io_binding()
-        binding.bind_ortvalue_input("hidden", self.value)
-        wanted = onnxruntime.OrtValue.ortvalue_from_numpy(rows, self.device, 0)
-        binding.bind_ortvalue_input("rows", wanted)
-        binding.bind_output("kept", self.device)
-        session.run_with_iobinding(binding)
-        return DeviceRows(binding.get_outputs()[0], self.device)
+        try:
+            session = _gather(self.device)
+            binding = session.io_binding()
+            binding.bind_ortvalue_input("hidden", self.value)
+            wanted = onnxruntime.OrtValue.ortvalue_from_numpy(rows, self.device, 0)
+            binding.bind_ortvalue_input("rows", wanted)
+            binding.bind_output("kept", self.device)
+            session.run_with_iobinding(binding)
+            return DeviceRows(binding.get_outputs()[0], self.device)
+        except FAILURES as error:
+            raise EngineError(
+                f"{len(rows)} of {len(self)} rows on {self.device}",
+                f"ONNX Runtime failed ({error})",
+                "give smaller batches, or run exitkit doctor",
+            ) from error
 
     def numpy(self) -> Floats:
         """Return a copy on the host."""
@@ -104,4 +116,4 @@ def _gather(device: str) -> onnxruntime.InferenceSession:
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
     provider = "CPUExecutionProvider" if device == "cpu" else "CUDAExecutionProvider"
-    return onnxruntime.InferenceSession(GATHER, options, providers=[provider])
+    return onnxruntime.InferenceSession(GATHER, options, providers=[provider], enable_fallback=0)

@@ -66,12 +66,11 @@ def load(
     if pool == "shared":
         _share(count)
     options = _options(pool, count)
-    kept = machine.cache_folder() / "tensorrt" / manifest.network[:16]
     classes = len(manifest.classes)
     segments: list[Piece] = []
     for piece in manifest.segments:
-        options_of = computes.options(piece.input_shape, kept)
-        session = _session(Path(folder) / piece.file, options, options_of)
+        file = Path(folder) / piece.file
+        session = _session(file, options, computes.options(piece.input_shape, file))
         computes.require(session, piece.file)
         _check_names(session, piece.file, deepest=piece is manifest.segments[-1])
         _check_sizes(session, piece, classes)
@@ -136,8 +135,11 @@ def _session(
     options: onnxruntime.SessionOptions,
     computed: Sequence[Any],  # Any: see providers
 ) -> onnxruntime.InferenceSession:
+    # Its fallback would tell stdout of it and compute on something else.
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=computed)
+        return onnxruntime.InferenceSession(
+            str(path), options, providers=computed, enable_fallback=0
+        )
     except FAILURES as error:
         raise EngineError(str(path), f"cannot be loaded ({error})", "export it again") from error
 

@@ -1,11 +1,15 @@
 """What computes: ONNX Runtime's execution providers, asked for by name and never replaced."""
 
+import contextlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 
+from exitkit import machine
+from exitkit.atomic import sha256
 from exitkit.errors import ConfigError, EngineError, unknown
 
 PROVIDERS = {
@@ -13,6 +17,9 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+# By itself the provider rounds the factors of float32 products to 10 bits on GPUs that can
+# (TF32), which is further from the trained network than the parity gate allows.
+EXACT = {"use_tf32": "0"}
 # Smallest batch, the one that TensorRT optimises for, and the largest.
 BATCHES = (1, 8, 64)
 
@@ -30,16 +37,19 @@ class Provider:
     device: str
 
     def options(
-        self, input_shape: tuple[int, ...], cache: Path
+        self, input_shape: tuple[int, ...], file: Path
     ) -> list[tuple[str, dict[str, Any]]]:  # Any: ONNX Runtime takes words and numbers
-        """Return what a session is opened with.
+        """Return what a session is opened with; make the folder of TensorRT's engines.
 
         Args:
             input_shape: of the segment's "hidden", without the batch.
-            cache: folder in which TensorRT keeps its engines and timings.
+            file: of the segment. ONNX Runtime finds engines again by the names in a graph, not
+                by its weights, so those of every file have a folder of their own.
         """
         if self.name != "tensorrt":
-            return [(PROVIDERS[self.name], {})]
+            return [(PROVIDERS[self.name], EXACT if self.name == "cuda" else {})]
+        cache = machine.cache_folder() / "tensorrt" / sha256(file)[:16]
+        cache.mkdir(parents=True, exist_ok=True)  # ONNX Runtime makes the last folder only
         low, best, high = ("x".join(map(str, (batch, *input_shape))) for batch in BATCHES)
         table = {
             "trt_engine_cache_enable": True,
@@ -51,7 +61,7 @@ class Provider:
             "trt_profile_max_shapes": f"hidden:{high}",
         }
         # What TensorRT leaves over is computed by CUDA.
-        return [(PROVIDERS["tensorrt"], table), (PROVIDERS["cuda"], {})]
+        return [(PROVIDERS["tensorrt"], table), (PROVIDERS["cuda"], EXACT)]
 
     def require(self, session: onnxruntime.InferenceSession, file: str) -> None:
         """Refuse a session in which another provider took the place of this one.
@@ -91,5 +101,7 @@ def find(name: str) -> Provider:
     if name == "cpu":
         return Provider(name, "cpu")
     # torch's and NVIDIA's wheels bring the CUDA libraries, in folders that no linker looks into.
-    onnxruntime.preload_dlls()
+    # What it does not find it tells stdout, which is for results.
+    with contextlib.redirect_stdout(sys.stderr):
+        onnxruntime.preload_dlls()
     return Provider(name, "cuda")

@@ -9,11 +9,15 @@ from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from exitkit.errors import EngineError
 
+# Each of them derives from Exception alone. EPFail is what CUDA and TensorRT report.
 FAILURES = (
+    native.EPFail,
+    native.EngineError,
     native.Fail,
     native.InvalidArgument,
     native.InvalidGraph,
     native.InvalidProtobuf,
+    native.NoModel,
     native.NoSuchFile,
     native.NotImplemented,
     native.RuntimeException,

@@ -7,9 +7,10 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
+from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from exitkit import bundle
-from exitkit.engine import bound, ort, providers
+from exitkit.engine import bound, ort, providers, session
 from exitkit.engine.bound import BoundSegment, DeviceRows
 from exitkit.engine.engine import Engine
 from exitkit.engine.providers import Provider
@@ -26,8 +27,8 @@ def resident(tiny: Path, engine: Engine) -> Engine:
     manifest = bundle.read_manifest(tiny)
     segments = []
     for piece in manifest.segments:
-        session = onnxruntime.InferenceSession(str(tiny / piece.file))
-        segments.append(BoundSegment(session, piece.exit, piece.input_shape, 5, 1, "cpu"))
+        opened = onnxruntime.InferenceSession(str(tiny / piece.file))
+        segments.append(BoundSegment(opened, piece.exit, piece.input_shape, 5, 1, "cpu"))
     return Engine(segments, engine.policy)
 
 
@@ -109,10 +110,10 @@ def test_a_provider_that_is_not_built_in_names_the_package(
 
 
 def test_another_provider_never_takes_the_place(tiny: Path) -> None:
-    session = onnxruntime.InferenceSession(str(tiny / "segment_1.onnx"))
+    opened = onnxruntime.InferenceSession(str(tiny / "segment_1.onnx"))
     with pytest.raises(EngineError, match="on provider cuda: ONNX Runtime took CPUExecution"):
-        Provider("cuda", "cuda").require(session, "segment_1.onnx")
-    Provider("cpu", "cpu").require(session, "segment_1.onnx")
+        Provider("cuda", "cuda").require(opened, "segment_1.onnx")
+    Provider("cpu", "cpu").require(opened, "segment_1.onnx")
 
 
 def test_only_the_processor_has_a_shared_pool(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,14 +122,66 @@ def test_only_the_processor_has_a_shared_pool(tiny: Path, monkeypatch: pytest.Mo
         ort.load(tiny, bundle.read_manifest(tiny), pool="shared", provider="cuda")
 
 
-def test_tensorrt_is_told_the_shapes_and_falls_back_to_cuda_only(tmp_path: Path) -> None:
-    (first, options), (second, _) = Provider("tensorrt", "cuda").options((3, 8, 8), tmp_path)
-    assert (first, second) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+def test_tensorrt_is_told_the_shapes_and_falls_back_to_cuda_only(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "not" / "there"))
+    first, last = tiny / "segment_1.onnx", tiny / "segment_3.onnx"
+    (one, options), (two, rest) = Provider("tensorrt", "cuda").options((3, 8, 8), first)
+    assert (one, two) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+    assert rest == {"use_tf32": "0"}
     assert options["trt_profile_min_shapes"] == "hidden:1x3x8x8"
     assert options["trt_profile_opt_shapes"] == "hidden:8x3x8x8"
     assert options["trt_profile_max_shapes"] == "hidden:64x3x8x8"
-    assert options["trt_engine_cache_path"] == options["trt_timing_cache_path"] == str(tmp_path)
-    assert Provider("cuda", "cuda").options((3, 8, 8), tmp_path) == [("CUDAExecutionProvider", {})]
+    kept = options["trt_engine_cache_path"]
+    assert kept == options["trt_timing_cache_path"]
+    assert Path(kept).is_dir()
+    # ONNX Runtime tells engines apart by names in a graph; other weights need another folder.
+    (_, again), _ = Provider("tensorrt", "cuda").options((3, 8, 8), first)
+    (_, other), _ = Provider("tensorrt", "cuda").options((3, 8, 8), last)
+    assert again["trt_engine_cache_path"] == kept != other["trt_engine_cache_path"]
+
+
+def test_float32_stays_float32_on_a_gpu(tiny: Path) -> None:
+    file = tiny / "segment_1.onnx"
+    assert Provider("cuda", "cuda").options((3, 8, 8), file) == [
+        ("CUDAExecutionProvider", {"use_tf32": "0"})
+    ]
+    assert Provider("cpu", "cpu").options((3, 8, 8), file) == [("CPUExecutionProvider", {})]
+
+
+def test_what_the_runtime_says_of_libraries_is_no_result(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load x"))  # noqa: T201
+    assert providers.find("cuda") == Provider("cuda", "cuda")
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "Failed to load x\n")
+
+
+def test_no_session_falls_back_by_itself(tiny: Path) -> None:
+    for segment in ort.load(tiny, bundle.read_manifest(tiny)):
+        assert segment._session._enable_fallback is False  # type: ignore[attr-defined]
+    assert bound._gather("cpu")._enable_fallback is False
+
+
+def test_rows_that_cannot_be_taken_are_an_engine_error() -> None:
+    held = rows(np.zeros((3, 2), np.float32))
+    with pytest.raises(EngineError, match=r"1 of 3 rows on cpu: ONNX Runtime failed .*smaller"):
+        held.take(np.array([3]), axis=0)
+
+
+def test_every_failure_of_the_runtime_is_known() -> None:
+    meant = {
+        error
+        for error in vars(native).values()
+        if isinstance(error, type) and issubclass(error, Exception)
+    }
+    # What only compiling, cancelling or a lost WebGPU device raises.
+    strange = {"DeviceReset", "ModelLoadCanceled", "ModelLoaded", "ModelRequiresCompilation"}
+    names = {error.__name__ for error in meant} - strange - {"NotFound"}
+    assert names == {error.__name__ for error in session.FAILURES} - {"RuntimeError"}
 
 
 @pytest.mark.skipif(
