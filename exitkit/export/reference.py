@@ -4,10 +4,13 @@ It travels with the bundle, images as encoded files beside the logits, so that a
 again whether the bundle still decides like the trained network. No torch, nothing pickled.
 """
 
+import itertools
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +19,12 @@ from exitkit.atomic import replacing
 from exitkit.errors import BundleError
 
 SCHEMA = "1.0"
-# What NumPy raises over files that are truncated or no archives.
-_UNREADABLE = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+# What NumPy raises over files that are truncated, no archives, or hold something else.
+_UNREADABLE = (
+    OSError, KeyError, ValueError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 MAX_BYTES = 32 << 20  # of images and logits in a bundle; fewer images travel where they are large
+MAX_UNPACKED = 4 * MAX_BYTES  # that are read: one image always travels, however large
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,27 +90,52 @@ def load(path: Path) -> Reference:
     """Read what `save` wrote.
 
     Raises:
-        BundleError: the file is missing, damaged, or its parts do not fit together.
+        BundleError: the file is missing, damaged, of another schema, larger than any that `save`
+            writes, or its parts do not fit together.
     """
     try:
         # Opened here: NumPy leaves a truncated file open.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as table:
-            ends = table["ends"].tolist()
-            files = table["files"].tobytes()
-            found = Reference(
-                str(table["split"]),
-                tuple(table["exits"].tolist()),
-                tuple(files[a:b] for a, b in zip([0, *ends], ends, strict=False)),
-                table["labels"],
-                table["logits"],
-                float(table["input_difference"]),
-            )
-        fits = found.logits.ndim == 3 and found.labels.shape == (len(found),)
-        fits = fits and found.logits.shape[:2] == (len(found.exits), len(found))
-        if not fits or len(found) == 0 or ends[-1] != len(files):
-            raise ValueError("its parts do not fit together")
+        with path.open("rb") as file:
+            _require_size(file)
+            with np.load(file, allow_pickle=False) as table:
+                found = _from(table)
     except _UNREADABLE as error:
         raise BundleError(
             str(path), f"holds no images to verify with ({error})", "export it again"
         ) from error
     return found
+
+
+def _require_size(file: BinaryIO) -> None:
+    """Refuse an archive that would fill the memory, before anything of it is unpacked."""
+    with zipfile.ZipFile(file) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if size > MAX_UNPACKED:
+        raise ValueError(f"{size / 1e6:.0f} MB unpacked, at most {MAX_UNPACKED / 1e6:.0f} are read")
+    file.seek(0)
+
+
+def _from(table: Mapping[str, NDArray[Any]]) -> Reference:  # Any: what the file says
+    schema = str(table["schema"])
+    if schema != SCHEMA:
+        raise ValueError(f"schema {schema}, this exitkit reads {SCHEMA}")
+    whole = {name: table[name] for name in ("exits", "ends", "labels")}
+    logits, files = table["logits"], table["files"].tobytes()
+    integers = all(one.dtype == np.int64 and one.ndim == 1 for one in whole.values())
+    n, k = whole["ends"].size, whole["exits"].size
+    fits = integers and whole["labels"].size == n > 0
+    fits = fits and logits.dtype == np.float32 and logits.shape[:2] == (k, n)
+    fits = fits and logits.ndim == 3 and logits.shape[2] > 0
+    if not fits or not np.isfinite(logits).all():
+        raise ValueError("its parts do not fit together")
+    ends = [0, *whole["ends"].tolist()]
+    if ends != sorted(ends) or ends[-1] != len(files):
+        raise ValueError("its parts do not fit together")
+    return Reference(
+        str(table["split"]),
+        tuple(whole["exits"].tolist()),
+        tuple(files[a:b] for a, b in itertools.pairwise(ends)),
+        whole["labels"],
+        logits,
+        float(table["input_difference"]),
+    )

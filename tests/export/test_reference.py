@@ -1,5 +1,7 @@
 """The images that travel with a bundle: as many as fit, and nothing that was tampered with."""
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +61,17 @@ def test_unequal_images_stay_below_the_limit() -> None:
         {"logits": np.zeros((2, 3), np.float32)},
         {"files": np.zeros(0, np.uint8), "ends": np.zeros(0, np.int64)},
         {"labels": np.array([{}, {}, {}], dtype=object)},
+        {"labels": np.zeros(3)},
+        {"ends": np.array([3.0, 4.0, 11.0])},
+        {"ends": np.array([4, 3, 11])},
+        {"ends": np.array(11)},
+        {"ends": np.array([-1, 4, 11])},
+        {"logits": np.zeros((2, 3, 5))},
+        {"logits": np.zeros((2, 3, 0), np.float32)},
+        {"logits": np.full((2, 3, 5), np.nan, np.float32)},
+        {"exits": np.array(["2", "4"])},
+        {"input_difference": np.array([1.0, 2.0])},
+        {"schema": np.array("2.0")},
     ],
 )
 def test_parts_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, np.ndarray]) -> None:
@@ -68,6 +81,36 @@ def test_parts_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, np.
     np.savez(tmp_path / "r.npz", **parts)
     with pytest.raises(BundleError, match=r"r\.npz: holds no images to verify with"):
         reference.load(tmp_path / "r.npz")
+
+
+def test_an_archive_that_would_fill_the_memory_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert reference.MAX_UNPACKED > 2 * reference.MAX_BYTES
+    monkeypatch.setattr(reference, "MAX_UNPACKED", 1_000_000)
+    path = tmp_path / "r.npz"
+    made([2_000_000]).save(path)
+    with np.load(path) as table:
+        np.savez_compressed(path, **dict(table))
+    assert path.stat().st_size < 10_000
+    with pytest.raises(BundleError, match=r"2 MB unpacked, at most 1 are read\); export it"):
+        reference.load(path)
+
+
+def test_an_array_that_says_it_has_no_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.npz"
+    made([3, 1, 7]).save(path)
+    header = io.BytesIO()
+    shape = {"descr": "<f4", "fortran_order": False, "shape": (2, 3, 1 << 55)}
+    np.lib.format.write_array_header_1_0(header, shape)
+    parts = zipfile.ZipFile(path)
+    contents = {name: parts.read(name) for name in parts.namelist()}
+    parts.close()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in (contents | {"logits.npy": header.getvalue()}).items():
+            archive.writestr(name, content)
+    with pytest.raises(BundleError, match="holds no images to verify with"):
+        reference.load(path)
 
 
 @pytest.mark.parametrize("size", [0, 10, 400])

@@ -203,9 +203,11 @@ def run(form: Path, expected: Expected, threads: int) -> dict[str, NDArray[Any]]
         command = [sys.executable, "-P", alone.__file__, str(form), str(table), str(answers)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
+            # Killed, for want of memory perhaps, a process says nothing.
+            said = done.stderr.strip()[-500:] or f"it ended with code {done.returncode}"
             raise ExportError(
                 f"{form.name} in plain ONNX Runtime",
-                f"it failed ({done.stderr.strip()[-500:]})",
+                f"it failed ({said})",
                 "report the network, or leave the form out",
             )
         with np.load(answers) as found:

@@ -68,7 +68,10 @@ def require(metadata: Mapping[str, str], policy: Policy) -> None:
         "temperatures": list(policy.temperatures),
     }
     for name, value in wanted.items():
-        found = json.loads(metadata.get(name, "null"))
+        try:
+            found = json.loads(metadata.get(name, "null"))
+        except ValueError:
+            found = metadata[name]  # somebody else's word for it
         if found != value:
             raise BundleError(
                 f"a form with the policy's {name} {value}",

@@ -108,6 +108,16 @@ def test_a_single_exit_is_checked_without_thresholds(
     assert (found.thresholds, found.leaving) == (((),), (20,))
 
 
+def test_a_process_that_is_killed_says_so(
+    expected: Expected, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "killed.py"
+    program.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    monkeypatch.setattr(alone, "__file__", str(program))
+    with pytest.raises(ExportError, match=r"it failed \(it ended with code -9\)"):
+        check.check(tmp_path / "form.onnx", expected, threads=1)
+
+
 def test_a_file_that_the_runtime_refuses(expected: Expected, tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"not a graph")
     with pytest.raises(ExportError, match=r"broken\.onnx in plain ONNX Runtime: it failed"):

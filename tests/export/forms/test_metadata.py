@@ -61,6 +61,8 @@ def test_a_policy_for_another_graph_is_refused() -> None:
             metadata.require(table, dataclasses.replace(POLICY, **{name: value}))
     with pytest.raises(BundleError, match="this one has None"):
         metadata.require({}, POLICY)
+    with pytest.raises(BundleError, match=r"exits .* this one has one, two; export the form again"):
+        metadata.require(table | {"exits": "one, two"}, POLICY)
 
 
 def test_a_file_that_is_no_graph_says_nothing(tmp_path: Path) -> None:
