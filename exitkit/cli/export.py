@@ -1,5 +1,7 @@
 """`exitkit export`: write a run as a bundle that a server needs nothing else for."""
 
+from pathlib import Path
+
 import click
 
 from exitkit.cli import output
@@ -12,6 +14,7 @@ from exitkit.errors import ConfigError
         "exitkit export --exits 2,4",
         "exitkit export mate-mobilenetv2-1 --exits 2,4 --trt",
         "exitkit export --exits 2,4 --form cascade",
+        "exitkit export --precision int8 --form cascade --name small",
         "exitkit export --what backbone --name plain",
         "exitkit export --verify mate-mobilenetv2-1",
     ),
@@ -24,6 +27,13 @@ from exitkit.errors import ConfigError
     default="network",
     show_default=True,
     help="network, leader (FFSD's), or backbone (the plain network without early exits)",
+)
+@click.option(
+    "--precision",
+    metavar="PRECISION",
+    default="float32",
+    show_default=True,
+    help="float32, fp16 or int8 (calibrated on the tune split)",
 )
 @click.option(
     "--form",
@@ -39,6 +49,12 @@ from exitkit.errors import ConfigError
     metavar="SM80,...",
     help="compute capabilities to build for where there is no GPU",
 )
+@click.option(
+    "--triton",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="write a model repository for NVIDIA's Triton there too",
+)
 @click.option("--name", help="of the bundle  [default: made from the run's]")
 @click.option("--verify", metavar="BUNDLE", help="write nothing; check a bundle on this machine")
 @output.json_option
@@ -46,10 +62,12 @@ def command(
     run: str | None,
     exits: str | None,
     what: str,
+    precision: str,
     forms: str | None,
     opset: int | None,
     trt: bool,
     trt_target: str | None,
+    triton: Path | None,
     name: str | None,
     verify: str | None,
     as_json: bool,
@@ -78,10 +96,12 @@ def command(
         found,
         exits=kept,
         what=what,
+        precision=precision,
         forms=tuple(forms.split(",")) if forms else (),
         opset=opset,
         trt=trt,
         trt_target=targets,
+        triton=triton,
         name=name,
         progress=output.note,
     )

@@ -13,6 +13,13 @@ SEGMENTS = (
     Column("share", "leave here", ".1%"),
     Column("accuracy", "of them right", ".1%"),
 )
+CHANGE = (
+    Column("answer", "answer of"),
+    Column("accuracy before", "accuracy in float32", ".2%"),
+    Column("accuracy after", "now", ".2%"),
+    Column("share before", "left here in float32", ".1%"),
+    Column("share after", "now", ".1%"),
+)
 
 
 def exported(report: ExportReport) -> Outcome:
@@ -33,6 +40,7 @@ def exported(report: ExportReport) -> Outcome:
         )
     ]
     parity = report.parity
+    change: list[Row] = [] if report.change is None else [*report.change.rows()]
     worst = max(row.difference for row in parity.exits)
     words = [
         f"bundle {report.folder.name} ({report.folder})",
@@ -48,6 +56,11 @@ def exported(report: ExportReport) -> Outcome:
             f"{form}: {file}, takes the same exits in plain ONNX Runtime"
             for form, file in manifest.forms.items()
         ),
+        *(
+            ["", f"{manifest.precision} on the tune split:", tables.text(change, CHANGE)]
+            * bool(change)
+        ),
+        *([f"Triton model repository: {report.repository}"] if report.repository else []),
         *report.notes,
         "next: exitkit serve",
     ]
@@ -63,6 +76,8 @@ def exported(report: ExportReport) -> Outcome:
         "segments": rows,
         "parity": parity.to_json(),
         "forms": [form.to_json() for form in report.forms],
+        "change": None if report.change is None else report.change.to_json(),
+        "triton": None if report.repository is None else str(report.repository),
         "notes": list(report.notes),
     }
     return Outcome(table, "\n".join(words))

@@ -21,6 +21,7 @@ from exitkit.errors import ConfigError, ExportError
 from exitkit.export import (
     choices,
     composed,
+    converted,
     engines,
     fit,
     onnx,
@@ -30,14 +31,16 @@ from exitkit.export import (
     tensorrt,
     trained,
 )
+from exitkit.export.converted import Converted
 from exitkit.export.forms.check import FormCheck
 from exitkit.export.parity import Parity
+from exitkit.export.precision.change import Change
 from exitkit.export.publish import building
 from exitkit.export.reference import Reference
 from exitkit.export.source import Progress, read
+from exitkit.export.triton import whole
 from exitkit.journal import Journal
 from exitkit.models import costs
-from exitkit.policy.policy import Policy
 from exitkit.policy.solvers import Point
 from exitkit.runs import BUNDLES, Run
 
@@ -52,16 +55,20 @@ class ExportReport:
         folder: the bundle.
         parity: what the gate found.
         forms: what it found of the other forms.
+        change: what another precision changed; None in float32.
         manifest: as it was written.
         chosen: the operating point of the bundle's policy on the tune split.
+        repository: Triton's, where one was asked for.
         notes: what the user should know.
     """
 
     folder: Path
     parity: Parity
     forms: tuple[FormCheck, ...]
+    change: Change | None
     manifest: Manifest
     chosen: Point
+    repository: Path | None
     notes: tuple[str, ...]
 
 
@@ -70,10 +77,12 @@ def export(
     *,
     exits: Sequence[int] | None = None,
     what: str = "network",
+    precision: str = "float32",
     forms: Sequence[str] = (),
     opset: int | None = None,
     trt: bool = False,
     trt_target: Sequence[str] | None = None,
+    triton: Path | None = None,
     name: str | None = None,
     root: Path = BUNDLES,
     progress: Progress = log.info,
@@ -86,11 +95,14 @@ def export(
             deepest of them always answers; a single one is a static network cut there.
         what: "network", "leader" (FFSD's, which such a run ships) or "backbone" (the plain
             network without its early exits).
+        precision: "float32", "fp16" (float16 inside the segments) or "int8" (calibrated with
+            images of the tune split). Temperatures and thresholds are fitted again.
         forms: others than the staged one, which is always there: "cascade" (one file that exits
             by itself, row by row), "chain" (the whole batch at once) or "all" (every exit).
         opset: version of ONNX's operator set; the exporter's own choice where not given.
         trt: whether to build a TensorRT engine per segment as well.
         trt_target: compute capabilities to build for ahead of time, such as "sm89".
+        triton: folder for a model repository of NVIDIA's Triton, made of the finished bundle.
         name: of the bundle; the run's where not given.
         root: folder of bundles.
         progress: told one line per step.
@@ -99,12 +111,13 @@ def export(
         ConfigError: unknown exits, targets or names; nothing is written.
         ParityError: the export decides differently; nothing is written, an older bundle stays.
         ExportError: the ONNX exporter refuses the network (nothing is written), or TensorRT
-            cannot build: then the bundle is written, complete, without engines.
+            cannot build, or Triton cannot take it: then the bundle is written, complete.
     """
     if trt_target is not None and not trt:
         raise ConfigError("TensorRT targets", "no engines are asked for", "add --trt")
     tensorrt.check(trt_target or ())
     onnx.check_opset(opset)
+    converted.check(precision)
     others = composed.names(forms)
     card = run.read_card()
     kept = choices.exits(card, exits, what)
@@ -115,11 +128,15 @@ def export(
         manifest = staged.write(folder, source, kept, opset, progress)
         reference = trained.reference(source.network, kept, source.sets.tune, card.image)
         reference.fitting().save(folder / REFERENCE)
-        fitted = fit.fit(source.scores, kept, source.costs.leaving(kept))
+        macs = source.costs.leaving(kept)
+        made = converted.write(
+            folder, manifest, source, precision, macs, tensorrt=trt, progress=progress
+        )
+        manifest, fitted = made.manifest, made.fitted
         fitted.policy.write(folder / POLICY)
         fit.write_sweep(folder / SWEEP, fitted)
         manifest = composed.write(folder, manifest, fitted.policy, others, progress)
-        proof, checks = _prove(folder, manifest, fitted.policy, reference, progress)
+        proof, checks = _prove(folder, manifest, made, reference, progress)
         if trt:
             try:
                 manifest = engines.write(folder, manifest, trt_target, progress)
@@ -131,19 +148,26 @@ def export(
     if failure is not None:
         do = f"{failure.do}; {final} was written without engines"
         raise ExportError(failure.asked, failure.found, do) from failure
+    repository = None
+    if triton is not None:
+        repository = whole.of_bundle(final, triton)
+        progress(f"Triton model repository: {repository}")
     warning = costs.warning(source.costs, card.heads, kept)
-    notes = () if warning is None else (warning,)
-    return ExportReport(final, proof, checks, manifest, fitted.chosen, notes)
+    notes = (*made.notes, *(() if warning is None else (warning,)))
+    return ExportReport(
+        final, proof, checks, made.change, manifest, fitted.chosen, repository, notes
+    )
 
 
 def _prove(
     folder: Path,
     manifest: Manifest,
-    policy: Policy,
+    made: Converted,
     reference: Reference,
     progress: Progress,
 ) -> tuple[Parity, tuple[FormCheck, ...]]:
     """Ask the gate about the segments and every other form; nothing that fails is kept."""
+    policy = made.fitted.policy
     proof = parity.check(folder, manifest, policy, reference)
     proof.require()
     worst = max(row.difference for row in proof.exits)
@@ -161,6 +185,8 @@ def _prove(
             f"equal to the segments', {form.near} too near a threshold to tell"
         )
     table = proof.to_json() | {"forms": [form.to_json() for form in forms]}
+    if made.change is not None:
+        table["change"] = made.change.to_json()
     write_text(folder / PARITY, json.dumps(table, indent=2) + "\n")
     return proof, tuple(forms)
 

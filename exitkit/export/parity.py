@@ -22,7 +22,7 @@ from exitkit.bundle import Manifest
 from exitkit.engine import ort
 from exitkit.engine.engine import Engine, Segment
 from exitkit.errors import BundleError, ParityError
-from exitkit.export.agreement import SHARE, Comparison, Decisions, ExitAgreement
+from exitkit.export.agreement import LIMITS, Comparison, Decisions, ExitAgreement
 from exitkit.export.reference import Reference
 from exitkit.images import ImageSpec
 from exitkit.policy.policy import Policy
@@ -86,7 +86,7 @@ class Parity:
     def to_json(self) -> dict[str, Any]:  # Any: a JSON value
         """Return the table of parity.json."""
         passed = not self.failures
-        return {"schema": SCHEMA, "passed": passed, "logit_share": SHARE, **asdict(self)}
+        return {"schema": SCHEMA, "passed": passed, **asdict(self)}
 
 
 def check(folder: Path, manifest: Manifest, policy: Policy, reference: Reference) -> Parity:
@@ -108,7 +108,8 @@ def check(folder: Path, manifest: Manifest, policy: Policy, reference: Reference
     spec = manifest.image
     pixels = np.stack([images.decode(file, spec) for file in reference.encoded])
     segments = ort.load(folder, manifest, pool="private")
-    comparison = Comparison(reference.logits, _exported(segments, pixels, spec), policy)
+    exported = _exported(segments, pixels, spec)
+    comparison = Comparison(reference.logits, exported, policy, LIMITS[manifest.precision])
     levels = comparison.levels()
     mixed = levels[np.arange(len(reference)) % len(levels)]
     served = _served(Engine(segments, policy), pixels, spec, mixed)
