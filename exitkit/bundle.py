@@ -22,6 +22,7 @@ from exitkit.images import ImageSpec
 SCHEMA = "1.1"
 MANIFEST, POLICY, PARITY, SWEEP = "manifest.json", "policy.json", "parity.json", "sweep.json"
 REFERENCE = "reference.npz"
+PRECISIONS = ("float32", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,8 @@ def _agree(path: Path, manifest: Manifest) -> None:
         found = f"was edited (no segment takes images of {size})"
     elif any(type(macs) is not int or macs < 0 for macs in costs):
         found = f"was edited (multiply-adds {costs})"
+    elif manifest.precision not in PRECISIONS:
+        found = f"was edited (precision {manifest.precision!r})"
     else:
         return
     raise BundleError(str(path), found, "export it again")
@@ -164,9 +167,10 @@ def _verify(folder: Path, manifest: Manifest) -> None:
             raise BundleError(str(path), "is missing from the bundle", "export it again")
         if sha256(path) != digest:
             raise BundleError(str(path), "is truncated or was edited", "export it again")
-    pieces = [name for segment in manifest.segments for name in (segment.file, segment.engine)]
-    for name in (*pieces, *manifest.forms.values()):
-        if name and name not in manifest.files:
+    needed = [segment.file for segment in manifest.segments]
+    engines = [segment.engine for segment in manifest.segments if segment.engine]
+    for name in (*needed, *engines, *manifest.forms.values()):
+        if not isinstance(name, str) or name not in manifest.files:
             raise BundleError(str(folder), f"does not list {name}", "export it again")
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from exitkit import bundle
 from exitkit.errors import BundleError
+from exitkit.export import precision
+from exitkit.export.agreement import LIMITS
 from exitkit.images import ImageSpec
 
 
@@ -100,6 +102,25 @@ def test_a_form_that_no_digest_covers_is_refused(folder: Path) -> None:
         bundle.read_manifest(folder)
 
 
+@pytest.mark.parametrize("name", ["", "../cascade.onnx", "/cascade.onnx", ["a"], {"a": 1}, None])
+def test_a_form_is_the_name_of_a_listed_file(folder: Path, name: object) -> None:
+    edit(folder, forms={"cascade": name})
+    with pytest.raises(BundleError, match="does not list"):
+        bundle.read_manifest(folder)
+
+
+@pytest.mark.parametrize("name", ["", "../segment_2.onnx", ["a"], {"a": 1}, None])
+def test_a_segment_is_the_name_of_a_listed_file(folder: Path, name: object) -> None:
+    segments = json.loads((folder / bundle.MANIFEST).read_text())["segments"]
+    edit(folder, segments=[segments[0] | {"file": name}, segments[1]])
+    with pytest.raises(BundleError, match="does not list"):
+        bundle.read_manifest(folder)
+
+
+def test_the_precisions_are_those_of_the_export() -> None:
+    assert bundle.PRECISIONS == precision.PRECISIONS == tuple(LIMITS)
+
+
 def test_a_truncated_manifest_is_no_bundle(folder: Path) -> None:
     path = folder / bundle.MANIFEST
     path.write_text(path.read_text()[:100])
@@ -130,7 +151,14 @@ IMAGE = {"height": 64, "width": 64, "mean": [0.5] * 3, "std": [0.2] * 3}
 
 @pytest.mark.parametrize(
     "changes",
-    [{"image": IMAGE}, {"segments": []}, {"segments": [1]}, {"files": 5}, {"plain_macs": "many"}],
+    [
+        {"image": IMAGE},
+        {"segments": []},
+        {"segments": [1]},
+        {"files": 5},
+        {"plain_macs": "many"},
+        {"precision": "bf16"},
+    ],
     ids=lambda changes: next(iter(changes)),
 )
 def test_a_manifest_that_contradicts_itself_was_edited(

@@ -7,6 +7,7 @@ from typing import Any
 from exitkit import bundle
 from exitkit.bundle import Manifest
 from exitkit.cli.output import Outcome
+from exitkit.errors import BundleError
 from exitkit.policy.policy import Policy
 from exitkit.report import tables
 from exitkit.report.tables import Column, Row
@@ -120,7 +121,12 @@ def _engines(folder: Path, manifest: Manifest) -> list[Row]:
 
 
 def _proof(folder: Path) -> dict[str, Any]:  # Any: JSON values
-    table: dict[str, Any] = json.loads((folder / bundle.PARITY).read_text(encoding="utf-8"))
+    path = folder / bundle.PARITY
+    try:
+        table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        _told(table)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(str(path), f"no proof ({error!r})", "export it again") from error
     return table
 
 

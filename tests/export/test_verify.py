@@ -154,6 +154,19 @@ def test_inspect_shows_what_lies_there(exported: Path) -> None:
     assert "parity at export: passed" in words
 
 
+def test_inspect_refuses_a_bundle_without_a_proof(copied: Path) -> None:
+    (copied / bundle.PARITY).write_text("{}")
+    sign(copied)
+    said = typed("inspect", str(copied))
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "parity.json: no proof" in said.stderr
+    (copied / bundle.PARITY).unlink()
+    sign(copied)
+    said = typed("inspect", str(copied))
+    assert (said.returncode, said.stdout) == (2, "")
+    assert "parity.json: no proof" in said.stderr
+
+
 def test_inspect_names_an_engine_from_another_network(copied: Path) -> None:
     manifest = bundle.read_manifest(copied)
     (copied / "segment_4.engine").write_bytes(b"plan")
