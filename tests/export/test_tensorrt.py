@@ -33,6 +33,16 @@ def test_an_engine_is_built_ahead_of_time_for_named_targets(
     assert capfd.readouterr() == ("", "")
 
 
+def test_float32_is_not_rounded(written: Path) -> None:
+    builder = tensorrt.find(("sm89",))
+    trt = builder.module
+    maker = trt.Builder(trt.Logger())
+    network = maker.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    assert trt.OnnxParser(network, trt.Logger()).parse(written.read_bytes())
+    config = tensorrt._config(builder, maker, network)
+    assert not config.get_flag(trt.BuilderFlag.TF32)
+
+
 def test_without_targets_it_builds_for_ampere_ada_and_blackwell() -> None:
     builder = tensorrt.find()
     if builder.name == "tensorrt_rtx":
