@@ -6,14 +6,29 @@ from functools import partial
 import torch
 
 from exitkit.data.split import DataSets
+from exitkit.errors import CheckpointError
 from exitkit.models import build, costs
 from exitkit.objectives import build as objectives
 from exitkit.objectives import table
 from exitkit.objectives.step import Step
-from exitkit.runs import NetworkCard
+from exitkit.runs import NetworkCard, Run
 from exitkit.train import checkpoint
 from exitkit.train.assemble import Parts
 from exitkit.train.settings import Resolved
+
+
+def require_start(run: Run) -> None:
+    """Refuse to resume a run that was stopped before its pruned weights lay on the disk.
+
+    Raises:
+        CheckpointError: it has no checkpoint.
+    """
+    if not run.checkpoint.exists():
+        raise CheckpointError(
+            f"resuming run {run.name}",
+            "it was stopped before its pruned weights were written",
+            "remove its folder, and prune again",
+        )
 
 
 def fit(

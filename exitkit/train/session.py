@@ -37,6 +37,7 @@ from exitkit.train import (
     evaluate,
     opening,
     origin,
+    pruned,
     published,
     weights,
 )
@@ -229,9 +230,13 @@ def resume(
     config = take(checkpoint.read_config(files))
     device = choose_device(config.device)
     sets = data.load(config, download=download, cache=cache)
-    sets = replace(sets, image=files.read_card().image)  # as it was seen until now
+    card = files.read_card()
+    sets = replace(sets, image=card.image)  # as it was seen until now
     torch.set_num_threads(config.threads)
     parts = assemble.assemble(config, sets, device, resumed=files.checkpoint.exists())
+    if card.pruned is not None:
+        pruned.require_start(files)
+        parts = pruned.fit(parts, config, sets, card, device)
     notes = [
         f"resuming run {files.name}",
         *opening.describe(config, sets, device),
