@@ -43,6 +43,26 @@ def test_a_failure_leaves_nothing_and_keeps_the_older_bundle(tmp_path: Path) -> 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "one", "two"]
 
 
+@pytest.mark.parametrize("rename", [1, 2])
+def test_an_interrupt_while_bundles_change_places_keeps_the_older_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rename: int
+) -> None:
+    put(tmp_path, "one", "old")
+    honest, calls = os.rename, []
+
+    def interrupted(source: Path, target: Path) -> None:
+        calls.append(source)
+        if len(calls) == rename:
+            raise KeyboardInterrupt
+        honest(source, target)
+
+    monkeypatch.setattr(os, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        put(tmp_path, "one", "new")
+    assert (tmp_path / "one" / MANIFEST).read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "one"]
+
+
 def test_an_older_bundle_of_that_name_is_replaced(tmp_path: Path) -> None:
     put(tmp_path, "one", "old")
     (tmp_path / "one" / "segment_3.onnx").write_text("left over")

@@ -69,10 +69,10 @@ def _replace(new: Path, final: Path) -> None:
     # A folder cannot be renamed over a full one. Killed between the two renames, the earlier
     # repository still lies whole under its hidden name.
     aside = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}.old."))
-    os.rename(final, aside)
     try:
+        os.rename(final, aside)
         os.rename(new, final)
-    except OSError:
-        os.rename(aside, final)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)
+    finally:
+        if not final.exists():  # interrupted in between
+            os.rename(aside, final)
+        shutil.rmtree(aside, ignore_errors=True)

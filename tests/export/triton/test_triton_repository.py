@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tiny_export import Tiny
 from exitkit.errors import BundleError, ConfigError, ExportError
 from exitkit.export.forms import cascade, metadata
 from exitkit.export.triton import repository as repositories
+from exitkit.export.triton.place import MARK, placing
 from exitkit.policy.policy import Policy
 
 
@@ -56,6 +58,32 @@ def test_an_earlier_one_is_replaced(tiny: Tiny, tmp_path: Path) -> None:
     assert 'string_value: "0.25,0.75"' in (folder / "tiny_bls" / "config.pbtxt").read_text()
     assert not (folder / "tiny_bls" / "1" / "__pycache__").exists()
     assert [path.name for path in folder.parent.iterdir()] == ["models"]
+
+
+def test_an_interrupt_while_repositories_change_places_keeps_the_earlier_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = json.dumps({"name": "one", "models": []})
+    with placing(tmp_path / "models", "one") as folder:
+        (folder / MARK).write_text(mark)
+    honest, calls = os.rename, []
+
+    def interrupted(source: Path, target: Path) -> None:
+        calls.append(source)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        honest(source, target)
+
+    monkeypatch.setattr(os, "rename", interrupted)
+
+    def replace() -> None:
+        with placing(tmp_path / "models", "one") as folder:
+            (folder / MARK).write_text("new")
+
+    with pytest.raises(KeyboardInterrupt):
+        replace()
+    assert (tmp_path / "models" / MARK).read_text() == mark
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
 
 
 def test_an_empty_folder_is_taken(tiny: Tiny, tmp_path: Path) -> None:
