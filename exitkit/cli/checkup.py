@@ -121,6 +121,15 @@ def _timm() -> str:
     return f"timm {timm.__version__}, {len(timm.list_models())} networks"
 
 
+def _torch_pruning() -> str:
+    import importlib.metadata
+
+    import torch_pruning
+
+    del torch_pruning
+    return f"torch-pruning {importlib.metadata.version('torch-pruning')}"
+
+
 def _digits() -> str:
     import sklearn
     from sklearn.datasets import load_digits
@@ -242,6 +251,7 @@ PARTS = (
         _pip("train"),
     ),
     Part("timm", "train --arch timm:NAME", _timm, _pip("timm")),
+    Part("torch-pruning", "prune", _torch_pruning, _pip("prune")),
     Part("digits", "train without a download", _digits, _pip("train")),
     Part("CUDA", "train on a GPU", _cuda, "pip install --force-reinstall torch torchvision"),
     Part("ONNX", "export", _onnx, _pip("export")),

@@ -144,9 +144,11 @@ def _origin(manifest: Manifest) -> list[str]:
     """Say where the bundle comes from; its values are for people, so any may be missing."""
     origin = manifest.origin
     machine = origin.get("machine", {})
+    pruned = origin.get("pruned")
+    less = f"pruned from run {pruned['run']} at ratio {pruned['ratio']:g}, " if pruned else ""
     opsets = ", ".join(sorted({str(opset) for opset in origin.get("opset", {}).values()}))
     return [
-        f"from run {origin.get('run', '?')} on {origin.get('data', '?')}, trained exits "
+        f"{less}from run {origin.get('run', '?')} on {origin.get('data', '?')}, trained exits "
         f"{', '.join(map(str, origin.get('trained_exits', ())))}, weights {manifest.network[:12]}",
         f"exported by exitkit {origin.get('exitkit', '?')} (commit "
         f"{str(origin.get('commit') or 'unknown')[:10]}), torch {machine.get('torch', '?')}, "

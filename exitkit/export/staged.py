@@ -51,6 +51,7 @@ def write(
 
 
 def _origin(source: Source, opsets: dict[str, int]) -> dict[str, Any]:  # Any: JSON values
+    pruned = source.card.pruned
     return {
         "exitkit": exitkit.__version__,
         "commit": machine.commit(),
@@ -59,6 +60,7 @@ def _origin(source: Source, opsets: dict[str, int]) -> dict[str, Any]:  # Any: J
         "weights": source.digest,
         "data": source.sets.name,
         "trained_exits": list(source.card.exits),
+        "pruned": pruned and {"run": pruned.run, "ratio": pruned.ratio, "of": pruned.network},
         "opset": opsets,
         "engines": [],
     }

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from exitkit import journal, runs, scores
+from exitkit.cli import inspecting
 from exitkit.errors import CheckpointError, ConfigError
 from exitkit.export import package
 from exitkit.models import costs
@@ -91,6 +92,11 @@ def test_the_export_of_a_pruned_run_passes_its_gate(pruned_run: Run, tmp_path: P
         costs.count(evaluate.trained(pruned_run)[0], 32).leaving((2, 4))[0],
         costs.count(evaluate.trained(pruned_run)[0], 32).segments((2, 4))[1],
     ]
+    card = pruned_run.read_card()
+    assert card.pruned is not None
+    origin = {"run": card.pruned.run, "ratio": 0.5, "of": card.pruned.network}
+    assert report.manifest.origin["pruned"] == origin
+    assert "pruned from run " in inspecting.inspected(report.folder).words
 
 
 def test_a_pruned_run_is_evaluated_and_pruned_once_more(pruned_run: Run, tmp_path: Path) -> None:
