@@ -26,7 +26,8 @@ from exitkit.errors import ConfigError
     metavar="PART",
     default="network",
     show_default=True,
-    help="network, leader (FFSD's), or backbone (the plain network without early exits)",
+    help="network; leader, what a run with method ffsd ships; or backbone, the plain network "
+    "without early exits",
 )
 @click.option(
     "--precision",
@@ -39,10 +40,10 @@ from exitkit.errors import ConfigError
     "--form",
     "forms",
     metavar="FORM,...",
-    help="further forms: cascade (one file that exits by itself), chain (the whole batch at "
-    "once), all (every exit)",
+    help="further forms: cascade (one file that exits by itself, image by image), chain (skips "
+    "a stage once all images of the batch have left), all (computes every exit)",
 )
-@click.option("--opset", type=int, help="of ONNX  [default: the exporter's own]")
+@click.option("--opset", type=int, help="ONNX operator set  [default: the exporter's own]")
 @click.option("--trt", is_flag=True, help="build a TensorRT engine per segment too")
 @click.option(
     "--trt-target",
@@ -55,8 +56,9 @@ from exitkit.errors import ConfigError
     type=click.Path(path_type=Path, file_okay=False),
     help="write a model repository for NVIDIA's Triton there too",
 )
-@click.option("--name", help="of the bundle  [default: made from the run's]")
+@click.option("--name", help="of the bundle; one of that name is replaced  [default: the run's]")
 @click.option("--verify", metavar="BUNDLE", help="write nothing; check a bundle on this machine")
+@output.provider_option
 @output.json_option
 def command(
     run: str | None,
@@ -70,6 +72,7 @@ def command(
     triton: Path | None,
     name: str | None,
     verify: str | None,
+    provider: str,
     as_json: bool,
 ) -> None:
     """Write RUN (the latest if none is named) as a bundle: one ONNX file per kept exit.
@@ -82,8 +85,10 @@ def command(
     network's answers that lie in the bundle; torch is not needed.
     """
     if verify is not None:
-        _verify(verify, as_json)
+        _verify(verify, provider, as_json)
         return
+    if provider != "cpu":
+        raise ConfigError(f"--provider {provider}", "is for --verify", "leave it out")
     kept = _numbers(exits)
     targets = tuple(trt_target.split(",")) if trt_target else None
     from exitkit import runs
@@ -108,12 +113,12 @@ def command(
     output.result(exporting.exported(report), as_json)
 
 
-def _verify(bundle: str, as_json: bool) -> None:
+def _verify(bundle: str, provider: str, as_json: bool) -> None:
     given = click.get_current_context()
     others = [
         name
         for name in given.params
-        if name not in ("verify", "as_json")
+        if name not in ("verify", "provider", "as_json")
         and given.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
     ]
     if others:
@@ -124,7 +129,7 @@ def _verify(bundle: str, as_json: bool) -> None:
     from exitkit.cli import verifying
     from exitkit.export import verify
 
-    output.result(verifying.verified(verify.verify(runs.find_bundle(bundle))), as_json)
+    output.result(verifying.verified(verify.verify(runs.find_bundle(bundle), provider)), as_json)
 
 
 def _numbers(text: str | None) -> tuple[int, ...] | None:

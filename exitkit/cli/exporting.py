@@ -41,7 +41,6 @@ def exported(report: ExportReport) -> Outcome:
     ]
     parity = report.parity
     change: list[Row] = [] if report.change is None else [*report.change.rows()]
-    worst = max(row.difference for row in parity.exits)
     words = [
         f"bundle {report.folder.name} ({report.folder})",
         "",
@@ -50,8 +49,7 @@ def exported(report: ExportReport) -> Outcome:
         f"on the tune split, computed: accuracy {chosen.accuracy:.2%} at "
         f"{chosen.mean_macs / 1e6:,.1f} M MACs an image; all images through the last exit "
         f"{chosen.deepest_accuracy:.2%}; without early exits {manifest.plain_macs / 1e6:,.1f} M",
-        f"parity: {parity.images} images, largest logit difference {worst:.1e}, no decision "
-        "differs",
+        f"parity: {parity.summary}",
         *(
             f"{form}: {file}, takes the same exits in plain ONNX Runtime"
             for form, file in manifest.forms.items()

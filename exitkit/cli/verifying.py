@@ -9,7 +9,7 @@ from exitkit.report.tables import Column
 EXITS = (
     Column("exit", "exit"),
     Column("images", "images"),
-    Column("logit off by", "logit off by", ".1e"),
+    Column("logit off by", "logits off by", ".1e"),
     Column("limit", "limit", ".1e"),
     Column("top-1 differs", "top-1 differs"),
     Column("decisions", "decisions"),
@@ -44,11 +44,14 @@ def form_row(form: FormCheck) -> tables.Row:
 def verified(found: Verified) -> Outcome:
     """Describe a bundle that decides like the trained network."""
     parity = found.parity
+    eight = parity.exits[0].limits.noise is not None
     words = [
         f"bundle {found.folder.name} ({found.folder}): every file is whole, and it decides like "
         f"the trained network on {parity.images} images of the {parity.split} split",
         "",
         tables.text(parity.rows(), EXITS),
+        *(["off by: error of the logits over their spread, both root mean square"] * eight),
+        parity.summary,
     ]
     forms: list[tables.Row] = [form_row(form) for form in found.forms]
     words += ["", tables.text(forms, FORMS)] if forms else []

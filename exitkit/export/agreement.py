@@ -25,7 +25,8 @@ from exitkit.policy.policy import Policy
 
 SHARE = 1e-4  # of the largest logit: how far a float32 logit may be off
 DECILES = tuple(d / 10 for d in range(1, 10))
-SETTINGS = len(DECILES) + 1  # decisions about one image: the gate lets the engine answer as well
+# Decisions about one image: at the deciles, at the policy's own thresholds, and the engine's.
+SETTINGS = len(DECILES) + 2
 ROUNDING = 5e-7  # of a float32 probability, after an exponential and a sum
 
 
@@ -44,6 +45,10 @@ class Limits:
         decisions: share of the decisions that were not near that may take another exit, and
             share that may give another label.
             Where a share is not 0, one image may always differ: few images tell no share.
+        near: share of all decisions that may be too near to tell: a gate that compares too few
+            proves nothing.
+        raw: share of all decisions, near ones too, that may take another exit or give another
+            label.
         accuracy: share of all images that an exit may answer less rightly, beyond what chance
             explains (`exitkit.export.precision.change`).
     """
@@ -54,13 +59,15 @@ class Limits:
     classes: float
     decisions: float
     accuracy: float
+    near: float
+    raw: float
 
 
 LIMITS = {
-    "float32": Limits("float32", SHARE, None, 0.0, 0.0, 0.0),
+    "float32": Limits("float32", SHARE, None, 0.0, 0.0, 0.0, 0.1, 0.01),
     # 0.0016 was the worst of four networks, also with every tensor rounded as a GPU rounds it.
-    "fp16": Limits("fp16", 4e-3, None, 0.0, 0.0, 0.005),
-    "int8": Limits("int8", None, 0.1, 0.02, 0.02, 0.005),
+    "fp16": Limits("fp16", 4e-3, None, 0.0, 0.0, 0.005, 0.4, 0.02),
+    "int8": Limits("int8", None, 0.1, 0.02, 0.02, 0.005, 0.5, 0.1),
 }
 FLOAT32 = LIMITS["float32"]
 
@@ -85,6 +92,8 @@ class ExitAgreement:
         label_different: how often of the rest it takes this exit and gives another label.
         noise: root mean square of the error over that of the logits, see `Limits`.
         limits: what is allowed.
+        raw_different: how often of all decisions, near ones too, it takes another exit or gives
+            another label.
     """
 
     exit: int
@@ -100,6 +109,7 @@ class ExitAgreement:
     label_different: int = 0
     noise: float = 0.0
     limits: Limits = FLOAT32
+    raw_different: int = 0
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -149,7 +159,7 @@ class Comparison:
     Args:
         trained: [K, N, C] float32, the yardstick.
         exported: [K, N, C] float32.
-        policy: its exits and temperatures; its thresholds are not used.
+        policy: its exits, temperatures and thresholds.
         limits: of the export's precision.
     """
 
@@ -169,7 +179,7 @@ class Comparison:
         # What a class has with every image tells no two images apart.
         error = _spread(off)
         spread = _spread(trained - trained.mean(axis=1, keepdims=True, dtype=np.float64))
-        judged = (error > 0) & (limits.noise is not None)
+        judged = ~(error <= 0) & (limits.noise is not None)  # of an error that is no number too
         self.noise = np.divide(error, spread, out=np.where(judged, np.inf, 0.0), where=spread > 0)
         self.limit = error if limits.logit is None else limits.logit * self.scale
         # [K, N]
@@ -180,15 +190,17 @@ class Comparison:
         self.exported_confidence = _confidences(exported, policy)
 
     def levels(self) -> NDArray[np.float32]:
-        """Return [L, K-1]: row by row, each early exit's threshold at one decile of its confidence.
+        """Return [L, K-1]: each early exit's threshold at one decile of its confidence, row by row.
 
-        Rows that are equal stand there once. A single exit has one row without thresholds.
+        The policy's own thresholds are one row more. Rows that are equal stand there once. A
+        single exit has one row without thresholds.
         """
         early = self.confidence[:-1].astype(np.float64)
         if len(early) == 0:
             return np.empty((1, 0), dtype=np.float32)
         table = np.quantile(early, DECILES, axis=1).astype(np.float32).clip(0, 1)
-        return np.unique(table, axis=0)
+        own = np.asarray([self.policy.thresholds], dtype=np.float32)
+        return np.unique(np.concatenate([table, own]), axis=0)
 
     def by_logits(self, level: NDArray[np.float32]) -> Decisions:
         """Return what follows from the exported logits if all images have the thresholds [K-1]."""
@@ -220,13 +232,14 @@ class Comparison:
 
     def rows(self, decisions: Sequence[Decisions]) -> tuple[ExitAgreement, ...]:
         """Return one row per exit; its decisions are those whose trained network leaves there."""
-        k, counts = len(self.limit), np.zeros((4, len(self.limit)), dtype=np.int64)
+        k, counts = len(self.limit), np.zeros((5, len(self.limit)), dtype=np.int64)
         for made in decisions:
             taken, near = self.trained(made.thresholds)
             label = self.label[taken, np.arange(self.images)]
-            other_exit = ~near & (made.exit != np.asarray(self.policy.exits)[taken])
-            other_label = ~near & ~other_exit & (made.label != label)
-            for row, chosen in enumerate((np.ones_like(near), near, other_exit, other_label)):
+            elsewhere = made.exit != np.asarray(self.policy.exits)[taken]
+            raw = elsewhere | (made.label != label)
+            other_exit, other_label = ~near & elsewhere, ~near & ~elsewhere & raw
+            for row, chosen in enumerate((np.ones_like(near), near, other_exit, other_label, raw)):
                 counts[row] += np.bincount(taken[chosen], minlength=k)
         different = (self.exported_label != self.label) & ~self.tie
         return tuple(
@@ -242,6 +255,7 @@ class Comparison:
                 near=int(counts[1, i]),
                 exit_different=int(counts[2, i]),
                 label_different=int(counts[3, i]),
+                raw_different=int(counts[4, i]),
                 noise=float(self.noise[i]),
                 limits=self.limits,
             )

@@ -11,7 +11,7 @@ from exitkit.errors import unknown
 from exitkit.export import fit
 from exitkit.export.agreement import LIMITS
 from exitkit.export.fit import Fit
-from exitkit.export.precision import PRECISIONS, change, refit
+from exitkit.export.precision import PRECISIONS, change, identity, refit
 from exitkit.export.precision.change import Change
 from exitkit.export.precision.convert import convert
 from exitkit.export.source import Progress, Source
@@ -81,7 +81,7 @@ def write(
         files = [folder / segment.file for segment in manifest.segments]
         for file in files:
             (Path(drafts) / file.name).replace(file)
-    digest = refit.digest(source.digest, precision, files)
+    digest = identity.digest(source.digest, precision, files)
     manifest = dataclasses.replace(manifest, precision=precision, network=digest)
     scores = refit.score(folder, manifest, tune, macs)
     after = fit.fit(scores, manifest.exits, macs)

@@ -38,7 +38,7 @@ from exitkit.export.precision.change import Change
 from exitkit.export.publish import building
 from exitkit.export.reference import Reference
 from exitkit.export.source import Progress, read
-from exitkit.export.triton import whole
+from exitkit.export.triton import place, whole
 from exitkit.journal import Journal
 from exitkit.models import costs
 from exitkit.policy.solvers import Point
@@ -122,8 +122,12 @@ def export(
     card = run.read_card()
     kept = choices.exits(card, exits, what)
     final = root / choices.name(name, run.name)
+    if triton is not None:
+        place.check(triton, final.name)
     source = read(run, card, progress)
     failure = None
+    if final.exists():
+        progress(f"{final} is there and will be replaced")
     with building(final) as folder:
         manifest = staged.write(folder, source, kept, opset, progress)
         reference = trained.reference(source.network, kept, source.sets.tune, card.image)
@@ -153,7 +157,8 @@ def export(
         repository = whole.of_bundle(final, triton)
         progress(f"Triton model repository: {repository}")
     warning = costs.warning(source.costs, card.heads, kept)
-    notes = (*made.notes, *(() if warning is None else (warning,)))
+    carried = f"{REFERENCE} holds {len(reference.fitting())} images of the tune split"
+    notes = (carried, *made.notes, *(() if warning is None else (warning,)))
     return ExportReport(
         final, proof, checks, made.change, manifest, fitted.chosen, repository, notes
     )
@@ -170,12 +175,7 @@ def _prove(
     policy = made.fitted.policy
     proof = parity.check(folder, manifest, policy, reference)
     proof.require()
-    worst = max(row.difference for row in proof.exits)
-    compared, near = (sum(getattr(row, k) for row in proof.exits) for k in ("decisions", "near"))
-    progress(
-        f"parity: {proof.images} images, logits off by {worst:.1e} at most, {compared - near} "
-        f"decisions equal, {near} too near a threshold to tell"
-    )
+    progress(f"parity: {proof.summary}")
     forms = []
     for form in proven.prove(folder, manifest, policy, reference):
         form.require()

@@ -53,7 +53,45 @@ class Parity:
     @property
     def failures(self) -> tuple[str, ...]:
         """What is wrong, in words; empty where the bundle passes."""
-        return tuple(text for row in self.exits for text in row.failures)
+        limits, of = self.exits[0].limits, max(self.decisions, 1)
+        found = [text for row in self.exits for text in row.failures]
+        for count, limit, what in (
+            (self.near, limits.near, "are too near a threshold to tell, so too little is compared"),
+            (self.raw_different, limits.raw, "differ, those near a threshold counted too"),
+        ):
+            if count > limit * of:
+                found.append(f"{count / of:.1%} of {of} decisions {what} (limit {limit:.0%})")
+        return tuple(found)
+
+    @property
+    def decisions(self) -> int:
+        """How many decisions there are, near ones too."""
+        return sum(row.decisions for row in self.exits)
+
+    @property
+    def near(self) -> int:
+        """How many of them were too near to a threshold, or a tie."""
+        return sum(row.near for row in self.exits)
+
+    @property
+    def different(self) -> int:
+        """How many of the others take another exit or give another label."""
+        return sum(row.exit_different + row.label_different for row in self.exits)
+
+    @property
+    def raw_different(self) -> int:
+        """How many of all decisions do so."""
+        return sum(row.raw_different for row in self.exits)
+
+    @property
+    def summary(self) -> str:
+        """One sentence."""
+        worst = max(row.difference for row in self.exits)
+        told = self.decisions - self.near
+        return (
+            f"{self.images} images, logits off by {worst:.1e} at most, {self.different} of "
+            f"{told:,} decisions differ ({self.near:,} more were too near a threshold to tell)"
+        )
 
     def require(self) -> None:
         """Raise ParityError unless every exit passes."""
@@ -62,8 +100,9 @@ class Parity:
                 f"an export that decides like the trained network on {self.images} images "
                 f"of the {self.split} split",
                 "; ".join(self.failures),
-                "nothing was written; report the network with the versions of torch and "
-                "onnxruntime",
+                "do not use it; report the network with the versions of torch and onnxruntime"
+                if self.exits[0].limits.precision == "float32"
+                else "do not use it; export it with --precision float32",
             )
 
     def rows(self) -> list[dict[str, Any]]:  # Any: numbers and words of a table
@@ -72,8 +111,8 @@ class Parity:
             {
                 "exit": row.exit,
                 "images": row.images,
-                "logit off by": row.difference,
-                "limit": row.limit,
+                "logit off by": row.difference if row.limits.noise is None else row.noise,
+                "limit": row.limit if row.limits.noise is None else row.limits.noise,
                 "top-1 differs": row.top1_different,
                 "decisions": row.decisions,
                 "near": row.near,
@@ -85,14 +124,32 @@ class Parity:
 
     def to_json(self) -> dict[str, Any]:  # Any: a JSON value
         """Return the table of parity.json."""
-        passed = not self.failures
-        return {"schema": SCHEMA, "passed": passed, **asdict(self)}
+        failures = self.failures
+        return {
+            "schema": SCHEMA,
+            "passed": not failures,
+            "failures": list(failures),
+            **asdict(self),
+        }
 
 
-def check(folder: Path, manifest: Manifest, policy: Policy, reference: Reference) -> Parity:
+def check(
+    folder: Path,
+    manifest: Manifest,
+    policy: Policy,
+    reference: Reference,
+    provider: str = "cpu",
+) -> Parity:
     """Compare the segments in `folder` with what the trained network said about the same images.
 
     This only measures; `Parity.require` is the gate. Needs no torch.
+
+    Args:
+        folder: of the bundle.
+        manifest: of the same bundle; its precision says what the limits are.
+        policy: of the same bundle.
+        reference: the images, and what the trained network said.
+        provider: what computes: "cpu", "cuda" or "tensorrt".
 
     Raises:
         BundleError: the reference has other exits or classes than the bundle.
@@ -106,8 +163,8 @@ def check(folder: Path, manifest: Manifest, policy: Policy, reference: Reference
             "export it again",
         )
     spec = manifest.image
+    segments = ort.load(folder, manifest, provider=provider)
     pixels = np.stack([images.decode(file, spec) for file in reference.encoded])
-    segments = ort.load(folder, manifest, pool="private")
     exported = _exported(segments, pixels, spec)
     comparison = Comparison(reference.logits, exported, policy, LIMITS[manifest.precision])
     levels = comparison.levels()

@@ -87,8 +87,9 @@ def test_every_exit_is_compared_at_its_own_deciles() -> None:
     margins = np.log(confidence / (1 - confidence))
     logits = np.stack([margins, np.zeros(50)], axis=1).astype(np.float32)
     levels = Comparison(np.stack([logits, logits]), np.stack([logits, logits]), POLICY).levels()
-    assert levels.shape == (9, 1)
-    np.testing.assert_allclose(levels[:, 0], np.linspace(0.549, 0.941, 9), atol=1e-6)
+    deciles = np.linspace(0.549, 0.941, 9)
+    assert levels.shape == (10, 1)  # the policy's own threshold is the first
+    np.testing.assert_allclose(levels[:, 0], [POLICY.thresholds[0], *deciles], atol=1e-6)
 
 
 def test_a_single_exit_has_one_setting_without_thresholds() -> None:
@@ -113,8 +114,8 @@ def test_noise_within_the_limit_never_counts_as_disagreement(seed: int) -> None:
     decisions = [comparison.by_logits(thresholds) for thresholds in comparison.levels()]
     rows = comparison.rows(decisions)
     assert [row.failures for row in rows] == [(), (), ()]
-    assert sum(row.decisions for row in rows) == 9 * 2000
-    assert 0 < sum(row.near for row in rows) < 0.02 * 9 * 2000
+    assert sum(row.decisions for row in rows) == 10 * 2000
+    assert 0 < sum(row.near for row in rows) < 0.02 * 10 * 2000
     # The same decisions, asked of a policy.
     for made in decisions:
         own = Policy("n", (1, 2, 4), tuple(made.thresholds[0].tolist()), policy.temperatures)
@@ -131,7 +132,7 @@ def _taken(logits: np.ndarray, policy: Policy) -> np.ndarray:
 
 
 def test_float32_stays_as_strict_as_it_was() -> None:
-    assert LIMITS["float32"] == Limits("float32", 1e-4, None, 0.0, 0.0, 0.0)
+    assert LIMITS["float32"] == Limits("float32", 1e-4, None, 0.0, 0.0, 0.0, 0.1, 0.01)
     assert set(LIMITS) == {name == limits.precision and name for name, limits in LIMITS.items()}
     same, told = Comparison(TRAINED, TRAINED, POLICY), Decisions(level(0.9), EXITS, LABELS)
     assert same.rows([told]) == Comparison(TRAINED, TRAINED, POLICY, LIMITS["float32"]).rows([told])
@@ -186,10 +187,10 @@ def test_images_that_do_not_differ_pass_only_without_error() -> None:
 @pytest.mark.parametrize(
     ("classes", "exits", "labels", "failures"),
     [
-        (20, 10, 10, ()),  # two in a hundred of 1,000 images and 500 decisions
-        (21, 10, 10, ("21 of 1000 images get another class (limit 20)",)),
-        (20, 11, 10, ("11 of 500 decisions take another exit (limit 10)",)),
-        (20, 10, 11, ("11 of 500 decisions give another label (limit 10)",)),
+        (20, 11, 11, ()),  # two in a hundred of 1,000 images and 500 decisions
+        (21, 11, 11, ("21 of 1000 images get another class (limit 20)",)),
+        (20, 12, 11, ("12 of 500 decisions take another exit (limit 11)",)),
+        (20, 11, 12, ("12 of 500 decisions give another label (limit 11)",)),
     ],
 )
 def test_int8_lets_two_in_a_hundred_differ(
@@ -207,9 +208,9 @@ def test_of_few_images_one_may_always_differ() -> None:
             2, 40, 4.0, 0.1, 0.2, 0, classes, 90, 0, exits, 0, 0.05, LIMITS["int8"]
         )
 
-    # Two in a hundred of 40 images and 90 decisions are none; each image decides at ten settings.
-    assert row(1, 10).failures == ()
-    assert row(2, 11).failures == (
+    # Two in a hundred of 40 images and 90 decisions are none; each image decides at eleven settings.
+    assert row(1, 11).failures == ()
+    assert row(2, 12).failures == (
         "exit 2: 2 of 40 images get another class (limit 1)",
-        "exit 2: 11 of 90 decisions take another exit (limit 10)",
+        "exit 2: 12 of 90 decisions take another exit (limit 11)",
     )

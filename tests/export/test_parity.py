@@ -56,9 +56,9 @@ def test_an_honest_export_passes_from_encoded_files_to_answers(
     found = compared(network().eval(), *exported, split(150))
     found.require()
     assert (found.split, found.images, found.input_difference) == ("tune", 150, 0.0)
-    assert len(found.thresholds) == 9
+    assert len(found.thresholds) == 10
     assert [row.exit for row in found.exits] == [2, 3]
-    assert sum(row.decisions for row in found.exits) == 10 * 150  # nine deciles, and the engine
+    assert sum(row.decisions for row in found.exits) == 11 * 150  # deciles, the policy, the engine
     table = found.to_json()
     assert table["passed"] is True
     assert table["exits"][0]["difference"] < table["exits"][0]["limit"]
@@ -140,8 +140,27 @@ def test_answers_given_to_the_wrong_rows_are_found(
 
     monkeypatch.setattr(Engine, "answer", mixed_up)
     found = compared(network().eval(), *exported, split(100))
-    assert all("decisions take another exit" in text for text in found.failures)
-    assert {text[:6] for text in found.failures} == {"exit 2", "exit 3"}
+    *exits, raw = found.failures
+    assert all("decisions take another exit" in text for text in exits)
+    assert {text[:6] for text in exits} == {"exit 2", "exit 3"}
+    assert "of 1100 decisions differ, those near a threshold counted too (limit 1%)" in raw
+
+
+def test_a_gate_that_can_tell_too_little_is_shut(exported: tuple[Path, Manifest]) -> None:
+    folder, manifest = exported
+    answers = trained.reference(network().eval(), manifest.exits, split(100), SPEC)
+    far = answers.logits.copy()
+    far[:, 0, 0] = -1e6  # one logit makes "off by 1e-4 of the largest" a wide door
+    wide = dataclasses.replace(answers, logits=far)
+    found = parity.check(folder, manifest, POLICY, wide)
+    assert found.near > 0.5 * found.decisions
+    with pytest.raises(ParityError, match="too near a threshold to tell, so too little is compar"):
+        found.require()
+
+
+def test_the_policys_own_thresholds_are_asked(exported: tuple[Path, Manifest]) -> None:
+    found = compared(network().eval(), *exported, split(100))
+    assert (np.float32(0.5),) in found.thresholds
 
 
 def test_a_split_without_images_is_refused(exported: tuple[Path, Manifest]) -> None:

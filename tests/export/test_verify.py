@@ -123,6 +123,14 @@ def test_temperatures_beside_a_cascade_must_be_its_own(copied: Path) -> None:
     assert verify.verify(copied).forms[0].failures == ()  # thresholds are its input
 
 
+def test_a_precision_that_is_not_that_of_the_files_is_refused(copied: Path) -> None:
+    manifest = bundle.read_manifest(copied)
+    wide = dataclasses.replace(manifest, precision="int8")  # whose limits are wider
+    bundle.write_manifest(copied, wide)
+    with pytest.raises(BundleError, match="precision int8 and the segments make another network"):
+        verify.verify(copied)
+
+
 def test_images_and_answers_are_those_of_the_held_out_split(
     exported: Path, trained_run: Run
 ) -> None:

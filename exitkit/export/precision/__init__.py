@@ -1,3 +1,5 @@
 """Segments in another precision: converted one by one, their policy fitted again."""
 
-PRECISIONS = ("float32", "fp16", "int8")
+from exitkit.bundle import PRECISIONS
+
+__all__ = ["PRECISIONS"]

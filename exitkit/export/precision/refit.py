@@ -4,7 +4,6 @@ So the converted segments score the tune split themselves, and they are another 
 policy that was fitted on the float32 scores is refused for them by its digest.
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from exitkit.atomic import sha256
 from exitkit.bundle import Manifest
 from exitkit.data.split import Split
 from exitkit.engine import ort
@@ -20,20 +18,6 @@ from exitkit.engine.engine import Segment
 from exitkit.scores import Scores
 
 BATCH = 64
-
-
-def digest(trained: str, precision: str, files: Sequence[Path]) -> str:
-    """Return the digest of a network in one precision, 64 hexadecimal digits.
-
-    Args:
-        trained: digest of the trained weights; it is the answer where nothing was converted.
-        precision: "float32", "fp16" or "int8".
-        files: the segments, shallow to deep.
-    """
-    if precision == "float32":
-        return trained
-    parts = [trained, precision, *(sha256(file) for file in files)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def score(folder: Path, manifest: Manifest, split: Split, macs: Sequence[int]) -> Scores:

@@ -27,7 +27,7 @@ def placing(final: Path, name: str) -> Iterator[Path]:
         ConfigError: what lies at `final` is no earlier repository of exitkit's for `name`, or
             someone has put something else into it.
     """
-    _check(final, name)
+    check(final, name)
     final.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}."))
     try:
@@ -41,7 +41,12 @@ def placing(final: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def _check(final: Path, name: str) -> None:
+def check(final: Path, name: str) -> None:
+    """Refuse a place where something else lies than an earlier repository for `name`.
+
+    Raises:
+        ConfigError: with what lies there.
+    """
     asked = f"Triton repository {final}"
     if not final.exists() and not final.is_symlink():
         return

@@ -28,11 +28,11 @@ def expected(engine: Engine) -> Expected:
 def test_the_engine_is_asked_at_the_deciles_of_each_exits_confidence(
     expected: Expected, engine: Engine
 ) -> None:
-    assert expected.thresholds.shape == (9, 2)
+    assert expected.thresholds.shape == (10, 2)
     confidence = engine.answer(expected.images, thresholds=[0, 0]).probability
-    np.testing.assert_allclose(
-        expected.thresholds[:, 0], np.quantile(confidence, np.arange(1, 10) / 10), rtol=1e-6
-    )
+    deciles = np.quantile(confidence, np.arange(1, 10) / 10)
+    own = engine.policy.thresholds[0]  # of the policy; the largest
+    np.testing.assert_allclose(expected.thresholds[:, 0], [*deciles, own], rtol=1e-6)
     answers = engine.answer(expected.images, thresholds=expected.thresholds[3])
     assert expected.exit[3].tolist() == answers.exit.tolist()
     assert expected.label[3].tolist() == answers.label.tolist()
@@ -51,12 +51,12 @@ def test_a_form_of_the_engines_own_segments_passes(
     found = check.check(path, expected, threads=1)
     assert found.failures == ()
     found.require()
-    assert found.decisions == 9 * 60
+    assert found.decisions == 10 * 60
     assert min(found.leaving) > 50
     assert found.near < 30
     assert found.difference < 1e-6
     table = found.to_json()
-    assert (table["passed"], table["decisions"], table["file"]) == (True, 540, path.name)
+    assert (table["passed"], table["decisions"], table["file"]) == (True, 600, path.name)
     assert table["exit_different"] == table["label_different"] == 0
 
 
@@ -68,7 +68,7 @@ def test_another_temperature_takes_other_exits(
     answers = check.run(tmp_path / "warm.onnx", expected, threads=1)
     differ = (answers["exit"] != expected.exit) & ~expected.near
     assert found.exit_different == differ.sum() > 20
-    text = f"warm.onnx: {found.exit_different} of {540 - found.near} decisions take another exit"
+    text = f"warm.onnx: {found.exit_different} of {600 - found.near} decisions take another exit"
     assert text in found.failures
     with pytest.raises(ParityError, match="take another exit"):
         found.require()
@@ -90,9 +90,9 @@ def test_another_label_fails(files: list[Path], expected: Expected, tmp_path: Pa
     swapped = dataclasses.replace(expected, label=(expected.label + 1) % hand_made.CLASSES)
     cascade.write(files, EXITS, TEMPERATURES, tmp_path / "form.onnx", {})
     found = check.check(tmp_path / "form.onnx", swapped, threads=1)
-    assert found.label_different == 540 - found.near
+    assert found.label_different == 600 - found.near
     assert found.failures == (
-        f"form.onnx: {540 - found.near} of {540 - found.near} decisions give another label",
+        f"form.onnx: {600 - found.near} of {600 - found.near} decisions give another label",
     )
 
 

@@ -18,7 +18,7 @@ from exitkit.engine import ort
 from exitkit.errors import BundleError, ConfigError, DataError
 from exitkit.export import fit
 from exitkit.export.agreement import LIMITS, Comparison, ExitAgreement
-from exitkit.export.precision import calibration, change, convert, half, int8, refit
+from exitkit.export.precision import calibration, change, convert, half, identity, int8, refit
 from exitkit.policy.policy import Policy
 from exitkit.scores import Scores
 
@@ -38,7 +38,7 @@ def converted(
     files = [folder / piece.file for piece in tiny[1].segments]
     assert sorted(folder.iterdir()) == files
     assert len(told) == 2
-    own = refit.digest(tiny[1].network, precision, files)
+    own = identity.digest(tiny[1].network, precision, files)
     return dataclasses.replace(tiny[1], network=own, precision=precision), notes
 
 
@@ -99,16 +99,16 @@ def test_the_digest_names_weights_precision_and_files(tmp_path: Path) -> None:
     files = [tmp_path / "a", tmp_path / "b"]
     for number, file in enumerate(files):
         file.write_bytes(bytes([number]))
-    assert refit.digest("w", "float32", files) == "w"
-    found = refit.digest("w", "int8", files)
+    assert identity.digest("w", "float32", files) == "w"
+    found = identity.digest("w", "int8", files)
     assert len(found) == 64
     others = [
-        refit.digest("v", "int8", files),
-        refit.digest("w", "fp16", files),
-        refit.digest("w", "int8", files[::-1]),
+        identity.digest("v", "int8", files),
+        identity.digest("w", "fp16", files),
+        identity.digest("w", "int8", files[::-1]),
     ]
     files[1].write_bytes(b"other")
-    assert len({found, *others, refit.digest("w", "int8", files)}) == 5
+    assert len({found, *others, identity.digest("w", "int8", files)}) == 5
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
