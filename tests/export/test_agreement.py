@@ -208,7 +208,7 @@ def test_of_few_images_one_may_always_differ() -> None:
             2, 40, 4.0, 0.1, 0.2, 0, classes, 90, 0, exits, 0, 0.05, LIMITS["int8"]
         )
 
-    # Two in a hundred of 40 images and 90 decisions are none; each image decides at eleven settings.
+    # Two in a hundred of 40 images and 90 decisions are none; an image decides at eleven settings.
     assert row(1, 11).failures == ()
     assert row(2, 12).failures == (
         "exit 2: 2 of 40 images get another class (limit 1)",
