@@ -141,12 +141,13 @@ def rounded(values: NDArray[np.float32], name: str, where: str) -> NDArray[np.fl
     """Return float32 values as float16.
 
     Raises:
-        ExportError: a finite value is too large, or nothing but zeros would remain of a tensor.
+        ExportError: a finite value is too large, or a single number would become zero: it may
+            stand there so that nothing is divided by zero. (Of weights, what is that small adds
+            nothing.)
     """
     half = _fitting(values, name, where)
-    if values.any() and not half.any():
-        found = f"of tensor {name} only zeros would remain, it holds {np.abs(values).max():.3g}"
-        raise _refusal(where, found)
+    if values.size == 1 and values.any() and not half.any():
+        raise _refusal(where, f"tensor {name} holds {values.max():.3g}, which would become 0")
     return half
 
 
