@@ -110,7 +110,7 @@ def _quantised(
     model = onnx.load(prepared)
     for position, node in enumerate(model.graph.node):
         node.name = f"{node.op_type}_{position}"  # by which nodes are excluded; not all have one
-    kept = {node.name for node in graphs.classifier(model)}
+    kept = {node.name for node in (*graphs.classifier(model), *_read_as_float(model))}
     operators = TENSORRT if signed else PROCESSOR
     # Products of two activations, as in attention, stay float32.
     options: dict[str, Any] = {"MatMulConstBOnly": True, **border}
@@ -143,6 +143,23 @@ def _quantised(
     del made.opset_import[:]  # ONNX Runtime names all the operators that it knows
     made.opset_import.append(onnx.helper.make_opsetid("", version))
     return made
+
+
+def _read_as_float(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Return sums and concatenations that an operator reads which computes in float32.
+
+    As before the batch norms of a DenseNet or the layer norms of a transformer: one scale for all
+    that comes together loses what the norm would bring back, and saves nothing.
+    """
+    readers: dict[str, set[str]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, set()).add(node.op_type)
+    return [
+        node
+        for node in model.graph.node
+        if node.op_type in ("Add", "Concat") and readers.get(node.output[0], set()) - {*PROCESSOR}
+    ]
 
 
 def _require_quantised(model: onnx.ModelProto, kept: set[str]) -> None:

@@ -138,6 +138,38 @@ def test_batches_are_read_one_by_one(tiny: tuple[Path, Manifest], tmp_path: Path
     assert len(alive) == 6
 
 
+def test_what_a_norm_reads_is_not_put_on_one_scale(tmp_path: Path) -> None:
+    """Two channels of size 100 and 0.1 meet before a norm, which brings both to 1."""
+    node = helper.make_node
+    nodes = [
+        node("Conv", ["hidden", "large"], ["a"], kernel_shape=[1, 1]),
+        node("Conv", ["hidden", "small"], ["b"], kernel_shape=[1, 1]),
+        node("Concat", ["a", "b"], ["both"], axis=1),
+        node("BatchNormalization", ["both", "scale", "zero", "zero", "one"], ["normed"]),
+        node("Conv", ["normed", "pair"], ["map"], kernel_shape=[1, 1]),
+        node("GlobalAveragePool", ["map"], ["mean"]),
+        node("Flatten", ["mean"], ["flat"]),
+        node("Gemm", ["flat", "matrix"], ["logits"]),
+    ]
+    constants = {
+        "large": np.full((1, 1, 1, 1), 100, np.float32),
+        "small": np.full((1, 1, 1, 1), 0.1, np.float32),
+        "scale": np.array([0.01, 10], np.float32),
+        "zero": np.zeros(2, np.float32),
+        "one": np.ones(2, np.float32),
+        "pair": np.eye(2, dtype=np.float32)[:, :, None, None],
+        "matrix": np.eye(2, dtype=np.float32),
+    }
+    source = drawn.write(
+        tmp_path / "a.onnx", nodes, constants, {"logits": ["b", 2]}, ["b", 1, 1, 1]
+    )
+    seen = np.linspace(-1, 1, 40, dtype=np.float32).reshape(40, 1, 1, 1)
+    int8.quantise(source, tmp_path / "b.onnx", [seen])
+    # On one scale the small channel would have one step of 0.78 in 0.1, so nothing would remain.
+    (found,) = drawn.run(tmp_path / "b.onnx", seen)
+    np.testing.assert_allclose(found[:, 1], seen.ravel(), atol=0.03)
+
+
 def test_a_convolution_that_stayed_float32_is_refused(
     quantised: Path, tiny: tuple[Path, Manifest]
 ) -> None:
