@@ -170,6 +170,43 @@ def test_what_a_norm_reads_is_not_put_on_one_scale(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[:, 1], seen.ravel(), atol=0.03)
 
 
+def test_attention_is_quantised_where_weights_are(tmp_path: Path) -> None:
+    """Queries times keys, then a residual that a norm reads: of that only the weights' products."""
+    node, random = helper.make_node, np.random.default_rng(0)
+    nodes = [
+        node("MatMul", ["hidden", "query"], ["q"]),
+        node("MatMul", ["hidden", "key"], ["k"]),
+        node("Transpose", ["k"], ["kt"], perm=[0, 2, 1]),
+        node("MatMul", ["q", "kt"], ["seen"]),
+        node("Softmax", ["seen"], ["share"]),
+        node("MatMul", ["share", "hidden"], ["mixed"]),
+        node("Add", ["hidden", "mixed"], ["sum"]),
+        node("LayerNormalization", ["sum", "one"], ["hidden_out"]),
+        node("ReduceMean", ["hidden_out", "axis"], ["mean"], keepdims=0),
+        node("Gemm", ["mean", "matrix"], ["logits"]),
+    ]
+    constants = {
+        "query": random.standard_normal((4, 4)).astype(np.float32),
+        "key": random.standard_normal((4, 4)).astype(np.float32),
+        "one": np.ones(4, np.float32),
+        "axis": np.array([1]),
+        "matrix": random.standard_normal((4, 3)).astype(np.float32),
+    }
+    outputs: dict[str, drawn.Shape] = {"logits": ["b", 3], "hidden_out": ["b", 5, 4]}
+    source = drawn.write(tmp_path / "a.onnx", nodes, constants, outputs, ["b", 5, 4])
+    hidden = random.standard_normal((64, 5, 4), dtype=np.float32)
+    int8.quantise(source, tmp_path / "b.onnx", [hidden])
+    graph = onnx.load(tmp_path / "b.onnx").graph
+    makers = {name: one.op_type for one in graph.node for name in one.output}
+    kinds = [[makers.get(name) for name in n.input] for n in graph.node if n.op_type == "MatMul"]
+    weighted, read = ["DequantizeLinear"] * 2, ["Softmax", "DequantizeLinear"]
+    assert sorted(kinds) == [weighted, weighted, ["MatMul", "Transpose"], read]
+    assert [n.op_type for n in graph.node].count("QuantizeLinear") == 1
+    eight, plain = drawn.run(tmp_path / "b.onnx", hidden), drawn.run(source, hidden)
+    for ours, theirs in zip(eight, plain, strict=True):
+        assert 1e-4 < np.sqrt(np.square(ours - theirs).mean()) / theirs.std() < 0.02
+
+
 def test_a_convolution_that_stayed_float32_is_refused(
     quantised: Path, tiny: tuple[Path, Manifest]
 ) -> None:
