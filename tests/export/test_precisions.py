@@ -136,7 +136,7 @@ def test_a_loss_of_accuracy_is_refused(
     trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The exit would have to gain a whole.
-    strict = Limits("fp16", 4e-3, None, 0.0, 0.0, -1.0, 0.4, 0.02)
+    strict = Limits("fp16", 4e-3, None, 0.0, 0.0, -1.0, 1.0, 0.02)
     monkeypatch.setitem(LIMITS, "fp16", strict)
     monkeypatch.setattr(converted, "LIMITS", LIMITS)
     with pytest.raises(ParityError, match="points of accuracy are lost"):
