@@ -103,8 +103,6 @@ def _options(pool: str, threads: int) -> onnxruntime.SessionOptions:
     options.add_session_config_entry(
         "optimization.disable_specified_optimizers", "MatmulTransposeFusion"
     )
-    # Eight-bit sums saturate on x86 processors without VNNI unless asked not to.
-    options.add_session_config_entry("session.x64quantprecision", "1")
     if pool == "shared":
         options.use_per_session_threads = False
     else:
