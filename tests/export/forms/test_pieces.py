@@ -10,7 +10,9 @@ from exitkit.export.forms import cascade
 from exitkit.export.forms.table import FORMS
 
 
-def refused(files: list[Path], path: Path, words: str, exits: tuple[int, ...] = EXITS) -> None:
+def assert_refused(
+    files: list[Path], path: Path, words: str, exits: tuple[int, ...] = EXITS
+) -> None:
     for write in FORMS.values():
         with pytest.raises(ExportError, match=words):
             write(files, exits, TEMPERATURES, path, {})
@@ -19,8 +21,8 @@ def refused(files: list[Path], path: Path, words: str, exits: tuple[int, ...] = 
 
 def test_there_is_one_of_each_per_exit(files: list[Path], tmp_path: Path) -> None:
     target = tmp_path / "form.onnx"
-    refused(files[:2], target, "2 files, 3 exits and 3 temperatures")
-    refused(files, target, "3 files, 2 exits and 3 temperatures", exits=(1, 2))
+    assert_refused(files[:2], target, "2 files, 3 exits and 3 temperatures")
+    assert_refused(files, target, "3 files, 2 exits and 3 temperatures", exits=(1, 2))
     with pytest.raises(ExportError, match="0 files, 0 exits"):
         cascade.write([], [], [], target, {})
 
@@ -28,23 +30,27 @@ def test_there_is_one_of_each_per_exit(files: list[Path], tmp_path: Path) -> Non
 def test_segments_in_another_order_are_refused(files: list[Path], tmp_path: Path) -> None:
     first, second, last = files
     target = tmp_path / "form.onnx"
-    refused([second, first, last], target, r"exit 2 after exit 1: it takes \[3, 8, 8\]")
-    refused([first, last, second], target, "exit 4 as the deepest: its segment hands something on")
+    assert_refused([second, first, last], target, r"exit 2 after exit 1: it takes \[3, 8, 8\]")
+    assert_refused(
+        [first, last, second], target, "exit 4 as the deepest: its segment hands something on"
+    )
 
 
 def test_a_segment_with_other_classes_is_refused(files: list[Path], tmp_path: Path) -> None:
     other = hand_made.segment(1, tmp_path / "segment_2.onnx", classes=7)
     found = "names 7 classes; the one before gives .* and names 5"
-    refused([files[0], other, files[2]], tmp_path / "form.onnx", found)
+    assert_refused([files[0], other, files[2]], tmp_path / "form.onnx", found)
 
 
 def test_a_file_that_is_no_segment_is_refused(files: list[Path], tmp_path: Path) -> None:
     target = tmp_path / "form.onnx"
     cascade.write(files, EXITS, TEMPERATURES, tmp_path / "whole.onnx", {})
-    refused([tmp_path / "whole.onnx", *files[1:]], target, "whole.onnx as the segment of exit 1")
+    assert_refused(
+        [tmp_path / "whole.onnx", *files[1:]], target, "whole.onnx as the segment of exit 1"
+    )
     (tmp_path / "broken.onnx").write_bytes(b"not a graph")
-    refused([tmp_path / "broken.onnx", *files[1:]], target, r"broken\.onnx: cannot be read")
-    refused([tmp_path / "absent.onnx", *files[1:]], target, r"absent\.onnx: cannot be read")
+    assert_refused([tmp_path / "broken.onnx", *files[1:]], target, r"broken\.onnx: cannot be read")
+    assert_refused([tmp_path / "absent.onnx", *files[1:]], target, r"absent\.onnx: cannot be read")
 
 
 def test_a_map_of_unknown_size_is_refused(files: list[Path], tmp_path: Path) -> None:
@@ -52,13 +58,15 @@ def test_a_map_of_unknown_size_is_refused(files: list[Path], tmp_path: Path) -> 
     model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
     onnx.save_model(model, tmp_path / "free.onnx")
     files = [files[0], tmp_path / "free.onnx", files[2]]
-    refused(files, tmp_path / "form.onnx", r"free\.onnx .*: exit2/hidden has axes of unknown size")
+    assert_refused(
+        files, tmp_path / "form.onnx", r"free\.onnx .*: exit2/hidden has axes of unknown size"
+    )
 
 
 def test_segments_of_two_opsets_are_refused(files: list[Path], tmp_path: Path) -> None:
     other = hand_made.segment(2, tmp_path / "segment_4.onnx", opset=18)
     found = r"segment_4\.onnx has opset 18, one before it has 20"
-    refused([*files[:2], other], tmp_path / "form.onnx", found)
+    assert_refused([*files[:2], other], tmp_path / "form.onnx", found)
 
 
 @pytest.mark.parametrize("opset", [18, 22])
@@ -72,7 +80,7 @@ def test_other_opsets_of_all_segments_are_kept(opset: int, tmp_path: Path) -> No
 
 def test_an_opset_without_the_operators_is_refused(tmp_path: Path) -> None:
     files = [hand_made.segment(k, tmp_path / f"{k}.onnx", opset=17) for k in range(3)]
-    refused(files, tmp_path / "form.onnx", "they have opset 17")
+    assert_refused(files, tmp_path / "form.onnx", "they have opset 17")
 
 
 def test_functions_in_a_segment_become_operators(files: list[Path], tmp_path: Path) -> None:
