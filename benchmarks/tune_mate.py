@@ -1,14 +1,15 @@
 """Does MATE win when every method is tuned alike? mate, byot and deep on real CIFAR-100.
 
-    python benchmarks/tune_mate.py --data FOLDER [--trials 12] [--part 1/2]
-    python benchmarks/tune_mate.py --data FOLDER [--trials 12] --final
+    python benchmarks/tune_mate.py --data FOLDER [--trials 8] [--part 1/2]
+    python benchmarks/tune_mate.py --data FOLDER [--trials 8] --final
 
 FOLDER and recipe are those of benchmarks/cifar100.py. Every method gets the same number of
 trials: the first has its defaults, the others draw options, learning rate and weight decay from
 the lists and ranges below, by a generator that depends on the method and the trial's number
-alone. A trial is judged by the mean accuracy of its exits on the TUNE split, at its best epoch;
-the test split stays closed. --final trains the best trial of each method with other seeds, and
-only then opens the test split, once for each run.
+alone. A trial lasts half as many epochs as a final run, which buys twice as many trials, and is
+judged by the mean accuracy of its exits on the TUNE split, at its best epoch; the test split
+stays closed. --final trains the best trial of each method in full, with other seeds, and only
+then opens the test split, once for each run.
 
 Every run appends one row to results/mate_tuning.jsonl or results/mate.jsonl as soon as it is
 finished; what has a row is not trained again, and an interrupted run goes on where it stopped.
@@ -79,7 +80,7 @@ def tune(method: str, trial: int, settings: dict[str, Any], root: Path) -> dict[
 
 
 def best(method: str, trials: int) -> dict[str, Any]:
-    """Return the row of a method's best trial; all of its trials must be there."""
+    """Return the row of a method's best trial; all of its trials must be there, equally long."""
     found = {row["trial"]: row for row in cifar100.rows(TUNING) if row["name"] == method}
     missing = [trial for trial in range(trials) if trial not in found]
     if missing:
@@ -88,6 +89,8 @@ def best(method: str, trials: int) -> dict[str, Any]:
         drawn = draw(method, trial)
         if any(found[trial][key] != value for key, value in drawn.items()):
             raise SystemExit(f"{method}, trial {trial}: the row has other settings than {drawn}")
+    if len(lasted := {found[trial]["epochs"] for trial in range(trials)}) > 1:
+        raise SystemExit(f"{method}: trials of {sorted(lasted)} epochs cannot be compared")
     return max((found[trial] for trial in range(trials)), key=lambda row: row["tune"])
 
 
@@ -115,20 +118,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="mate, byot and deep, tuned alike")
     parser.add_argument("--data", type=Path, required=True, help="images or archives")
     parser.add_argument("--methods", nargs="*", default=list(OPTIONS))
-    parser.add_argument("--trials", type=int, default=12, help="of each method")
+    parser.add_argument("--trials", type=int, default=8, help="of each method")
     parser.add_argument("--final", action="store_true", help="train the best, open the test split")
     parser.add_argument("--seeds", default="0,1,2", help="of the final runs")
     parser.add_argument("--part", default="1/1", help="which share of the work is done here")
-    parser.add_argument("--epochs", type=int, default=cifar100.RECIPE["epochs"])
+    parser.add_argument(
+        "--epochs", type=int, help="of each run: 12 of a final run, 6 of a trial unless given"
+    )
     parser.add_argument("--width", type=float, default=cifar100.RECIPE["width"])
     parser.add_argument("--runs", type=Path, default=runs.RUNS / "cifar100")
     parser.add_argument("--threads", type=int, help="of each training")
     given = parser.parse_args()
     data = cifar100.images(given.data, given.runs)
     settings = cifar100.RECIPE | {"data": str(data), "threads": given.threads}
-    settings |= {"epochs": given.epochs, "width": given.width, "warmup": 1 / given.epochs}
-    if given.epochs == 1:
-        settings["warmup"] = 0.0
+    whole = cifar100.RECIPE["epochs"]
+    epochs = given.epochs or (whole if given.final else whole // 2)
+    warmup = 1 / epochs if epochs > 1 else 0.0
+    settings |= {"epochs": epochs, "width": given.width, "warmup": warmup}
     seeds = [int(seed) for seed in given.seeds.split(",")]
     path, key = (FINAL, "seed") if given.final else (TUNING, "trial")
     wanted = list(product(seeds if given.final else range(given.trials), given.methods))
