@@ -12,7 +12,7 @@ from PIL import Image
 from exitkit import bundle as bundles
 from exitkit import images, runs
 from exitkit.bundle import Manifest
-from exitkit.engine import ort
+from exitkit.engine import backends
 from exitkit.engine.engine import Answers, Engine
 from exitkit.errors import BadImage, ConfigError
 from exitkit.policy.policy import Policy
@@ -127,7 +127,7 @@ def load(
         threshold: one for all exits, instead of the policy's own.
         pool: of threads, "private" or "shared" (see exitkit.engine.ort).
         threads: of the pool; all cores where None.
-        provider: what computes: "cpu", "cuda" or "tensorrt" (see exitkit.engine.providers).
+        provider: what computes: "cpu" or another of exitkit.engine.backends.
 
     Raises:
         BundleError: no bundle there, a file missing or edited, another network's policy.
@@ -140,7 +140,7 @@ def load(
     if threshold is not None:
         policy = policy.with_threshold(threshold)
     return Model(
-        folder, manifest, Engine(ort.load(folder, manifest, pool, threads, provider), policy)
+        folder, manifest, Engine(backends.load(folder, manifest, pool, threads, provider), policy)
     )
 
 

@@ -54,12 +54,6 @@ def load(
     if pool not in POOLS:
         raise unknown("pool", pool, POOLS)
     computes = providers.find(provider)
-    if pool == "shared" and provider != "cpu":
-        raise ConfigError(
-            f"a shared pool on provider {provider}",
-            "only the processor has thread pools to share",
-            'take pool="private"',
-        )
     count = threads if threads is not None else machine.cores()
     if count < 1:
         raise ConfigError(f"{count} threads", "no pool is that small", "ask for 1 or more")

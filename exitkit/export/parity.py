@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from exitkit import images
 from exitkit.bundle import Manifest
-from exitkit.engine import ort
+from exitkit.engine import backends
 from exitkit.engine.engine import Engine, Segment
 from exitkit.errors import BundleError, ParityError
 from exitkit.export.agreement import LIMITS, Comparison, Decisions, ExitAgreement
@@ -153,7 +153,7 @@ def check(
         manifest: of the same bundle; its precision says what the limits are.
         policy: of the same bundle.
         reference: the images, and what the trained network said.
-        provider: what computes: "cpu", "cuda" or "tensorrt".
+        provider: what computes: "cpu" or another of exitkit.engine.backends.
 
     Raises:
         BundleError: the reference has other exits or classes than the bundle.
@@ -167,7 +167,7 @@ def check(
             "export it again",
         )
     spec = manifest.image
-    segments = ort.load(folder, manifest, provider=provider)
+    segments = backends.load(folder, manifest, provider=provider)
     pixels = np.stack([images.decode(file, spec) for file in reference.encoded])
     exported = _exported(segments, pixels, spec)
     comparison = Comparison(reference.logits, exported, policy, LIMITS[manifest.precision])

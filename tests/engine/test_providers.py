@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from exitkit import bundle
-from exitkit.engine import bound, ort, providers, session
+from exitkit.engine import backends, bound, ort, providers, session
 from exitkit.engine.bound import BoundSegment, DeviceRows
 from exitkit.engine.engine import Engine
 from exitkit.engine.providers import Provider
@@ -96,7 +96,7 @@ def test_images_in_any_memory_order_are_read_right(resident: Engine, images: np.
 
 def test_an_unknown_provider_names_the_choices(tiny: Path) -> None:
     with pytest.raises(ConfigError, match=r"no such provider.*cpu, cuda, tensorrt"):
-        ort.load(tiny, bundle.read_manifest(tiny), provider="gpu")
+        backends.load(tiny, bundle.read_manifest(tiny), provider="gpu")
 
 
 @pytest.mark.parametrize("name", ["cuda", "tensorrt"])
@@ -116,10 +116,9 @@ def test_another_provider_never_takes_the_place(tiny: Path) -> None:
     Provider("cpu", "cpu").require(opened, "segment_1.onnx")
 
 
-def test_only_the_processor_has_a_shared_pool(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(providers, "find", lambda name: Provider(name, "cuda"))
+def test_only_the_processor_has_a_shared_pool(tiny: Path) -> None:
     with pytest.raises(ConfigError, match="a shared pool on provider cuda"):
-        ort.load(tiny, bundle.read_manifest(tiny), pool="shared", provider="cuda")
+        backends.load(tiny, bundle.read_manifest(tiny), pool="shared", provider="cuda")
 
 
 def test_tensorrt_is_told_the_shapes_and_falls_back_to_cuda_only(

@@ -1,0 +1,46 @@
+"""What computes a bundle's segments, asked for by name and never replaced."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from exitkit.bundle import Manifest
+from exitkit.engine import ort, providers
+from exitkit.engine.engine import Segment
+from exitkit.errors import ConfigError, unknown
+
+NAMES = tuple(providers.PROVIDERS)
+
+
+def load(
+    folder: Path,
+    manifest: Manifest,
+    pool: str = "private",
+    threads: int | None = None,
+    provider: str = "cpu",
+) -> Sequence[Segment]:
+    """Load a bundle's segments, shallow to deep.
+
+    Args:
+        folder: of the bundle.
+        manifest: of the same bundle.
+        pool: of the processor's threads, "private" or "shared" (see exitkit.engine.ort).
+        threads: of the pool; all cores that the process may use where None.
+        provider: what computes. "cpu", "cuda" and "tensorrt" are ONNX Runtime's. On all but
+            "cpu" features stay on the GPU between segments, and there is no shared pool.
+
+    Raises:
+        ConfigError: no such provider or pool, or one that cannot be had here.
+        BundleError: a file takes or answers other sizes than the manifest says.
+        EngineError: a file cannot be loaded, or something else would compute.
+    """
+    if provider not in NAMES:
+        raise unknown("provider", provider, NAMES)
+    if pool not in ort.POOLS:
+        raise unknown("pool", pool, ort.POOLS)
+    if pool == "shared" and provider != "cpu":
+        raise ConfigError(
+            f"a shared pool on provider {provider}",
+            "only the processor has thread pools to share",
+            'take pool="private"',
+        )
+    return ort.load(folder, manifest, pool, threads, provider)
