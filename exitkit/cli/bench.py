@@ -24,7 +24,8 @@ def command(
 ) -> None:
     """Measure BUNDLE (the latest if none is named): milliseconds per segment and batch size.
 
-    Writes the table beside the bundle, as NAME.costs.json, with a fingerprint of this machine.
+    Writes the table beside the bundle, as NAME.costs.json (NAME.costs-cuda.json and so on for
+    another provider than the processor), with a fingerprint of this machine.
     Prints the engine's measured time against the limit (every segment at just the images that
     reach it) and against the network with all segments and no exit.
     """

@@ -48,8 +48,8 @@ def bench(
 ) -> Outcome:
     """Measure a bundle, write its table of costs beside it, hold the engine against the limit."""
     model = exitkit.load(folder, provider=provider)
-    path = timing.path_of(folder)
     costs = cost_table(model.engine, batch_sizes, rounds)
+    path = timing.path_of(folder, costs.provider)
     timing.write(path, costs)
     shares = chosen_shares(folder)
     rows = [_held(model.engine, costs, shares, size, rounds) for size in batch_sizes]
@@ -140,8 +140,7 @@ def _bench_words(costs: Costs, rows: Sequence[Row], shares: Sequence[float], pat
     left = ", ".join(f"exit {k} {s:.1%}" for k, s in zip(costs.exits, shares, strict=True))
     return "\n".join(
         [
-            f"segments, measured: median of {costs.rounds} interleaved rounds, "
-            f"{costs.threads} threads, {costs.pool} pool",
+            f"segments, measured: median of {costs.rounds} interleaved rounds, {costs.computed}",
             _segments(costs, {row["batch"] for row in rows}),
             "",
             f"engine, images leaving as on the tune split ({left})",

@@ -80,10 +80,11 @@ class BoundSegment(OrtSegment):
         exit: int,
         input_shape: tuple[int, ...],
         classes: int,
+        provider: str,
         threads: int,
         device: str,
     ) -> None:
-        super().__init__(session, exit, input_shape, classes, device, threads)
+        super().__init__(session, exit, input_shape, classes, provider, threads)
         self.device = device
 
     def run(self, hidden: Floats | DeviceRows) -> tuple[Floats, DeviceRows | None]:  # type: ignore[override]

@@ -1,7 +1,8 @@
 """The cost table of a bundle on one machine, and the least that leaving early could cost.
 
-The table lies beside the bundle as `<bundle>.costs.json`, because it belongs to the machine and
-not to the bundle; it carries the machine's fingerprint, and another machine refuses it.
+The table lies beside the bundle, because it belongs to the machine and not to the bundle:
+`<bundle>.costs.json` is the processor's, every other provider has its own, such as
+`<bundle>.costs-cuda.json`. It carries the machine's fingerprint, and another machine refuses it.
 """
 
 import dataclasses
@@ -17,6 +18,8 @@ from exitkit import machine
 from exitkit.atomic import write_text
 from exitkit.errors import BundleError, ConfigError
 
+# The processor's, as in exitkit.engine.ort; whatever else a segment's pool says is a provider.
+THREAD_POOLS = ("private", "shared")
 SCHEMA = "1.0"
 
 
@@ -27,7 +30,7 @@ class Costs:
     Attributes:
         network: digest of the weights.
         exits: numbers of the kept exits, shallow to deep.
-        pool, threads: what computed.
+        pool, threads: what computed: a pool of the processor's threads, or a provider's name.
         batch_sizes: rising, B of them.
         segment_ms: [K][B] median of the rounds, of one segment on a whole batch.
         all_segments_ms: [B] the same of all segments in a row with no exit: every head that was
@@ -48,6 +51,18 @@ class Costs:
     fingerprint: str
     machine: dict[str, str | int]
     schema: str = SCHEMA
+
+    @property
+    def provider(self) -> str:
+        """What computed: "cpu", or the provider's name."""
+        return "cpu" if self.pool in THREAD_POOLS else self.pool
+
+    @property
+    def computed(self) -> str:
+        """What computed, in words."""
+        if self.pool in THREAD_POOLS:
+            return f"{self.threads} threads, {self.pool} pool"
+        return f"provider {self.pool}"
 
     def ms(self, position: int, rows: float) -> float:
         """Return the time of the segment at `position` on `rows` images.
@@ -99,9 +114,10 @@ def limit_ms(costs: Costs, shares: Sequence[float], batch: int) -> float:
     return total
 
 
-def path_of(bundle: Path) -> Path:
-    """Return where the table of a bundle's folder lies: beside it."""
-    return bundle.parent / f"{bundle.name}.costs.json"
+def path_of(bundle: Path, provider: str = "cpu") -> Path:
+    """Return where the table of a bundle's folder and a provider lies: beside the folder."""
+    whose = "" if provider == "cpu" else f"-{provider}"
+    return bundle.parent / f"{bundle.name}.costs{whose}.json"
 
 
 def write(path: Path, costs: Costs) -> None:
@@ -109,15 +125,16 @@ def write(path: Path, costs: Costs) -> None:
     write_text(path, json.dumps(dataclasses.asdict(costs), indent=2) + "\n")
 
 
-def read(path: Path, network: str | None = None) -> Costs:
+def read(path: Path, network: str | None = None, provider: str = "cpu") -> Costs:
     """Read a table that was measured on this machine.
 
     Args:
         path: of the table.
         network: digest of the bundle's weights, to refuse a table of another network.
+        provider: what has to have computed.
 
     Raises:
-        BundleError: none there, damaged, of another schema, machine or network.
+        BundleError: none there, damaged, of another schema, machine, provider or network.
     """
     try:
         table = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -134,6 +151,12 @@ def read(path: Path, network: str | None = None) -> Costs:
             f"costs of this machine ({here}: {machine.describe()['cpu']})",
             f"{path} was measured on {costs.fingerprint}: {costs.machine.get('cpu', 'unknown')}",
             "run exitkit bench here",
+        )
+    if costs.provider != provider:
+        raise BundleError(
+            f"costs of provider {provider}",
+            f"{path} was measured with provider {costs.provider}",
+            "run exitkit bench with that --provider",
         )
     if network is not None and costs.network != network:
         raise BundleError(

@@ -29,7 +29,8 @@ class Segment(Protocol):
         exit: number of its exit.
         input_shape: of what it takes: images first, then maps (D, h, w) or tokens (N, D).
         classes: length of the logits.
-        pool, threads: what it computes on, for measurements.
+        pool, threads: what it computes on, for measurements: "private" or "shared" for the
+            processor's threads, else the name of the provider.
     """
 
     exit: int

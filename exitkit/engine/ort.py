@@ -75,7 +75,13 @@ def load(
         else:
             segments.append(
                 BoundSegment(
-                    session, piece.exit, piece.input_shape, classes, count, computes.device
+                    session,
+                    piece.exit,
+                    piece.input_shape,
+                    classes,
+                    provider,
+                    count,
+                    computes.device,
                 )
             )
     return segments

@@ -96,7 +96,7 @@ def segments(findings: Findings) -> str:
     columns += [Column(str(size), f"batch {size}", ".2f") for size in costs.batch_sizes]
     return (
         f"<section><h2>What the segments cost here</h2><p>{MEASURED}: median of {costs.rounds} "
-        f"interleaved rounds, {costs.threads} threads, {html.escape(costs.pool)} pool.</p>"
+        f"interleaved rounds, {html.escape(costs.computed)}.</p>"
         f"{_table(rows, columns)}</section>"
     )
 

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from exitkit import bundle
-from exitkit.engine import backends, bound, ort, providers, session
+from exitkit.engine import backends, bound, ort, providers, session, timing
 from exitkit.engine.bound import BoundSegment, DeviceRows
 from exitkit.engine.engine import Engine
 from exitkit.engine.providers import Provider
@@ -28,7 +28,7 @@ def resident(tiny: Path, engine: Engine) -> Engine:
     segments = []
     for piece in manifest.segments:
         opened = onnxruntime.InferenceSession(str(tiny / piece.file))
-        segments.append(BoundSegment(opened, piece.exit, piece.input_shape, 5, 1, "cpu"))
+        segments.append(BoundSegment(opened, piece.exit, piece.input_shape, 5, "cuda", 1, "cpu"))
     return Engine(segments, engine.policy)
 
 
@@ -64,6 +64,16 @@ def test_answers_are_the_same_wherever_features_stay(
         np.testing.assert_array_equal(ours.label, theirs.label)
         np.testing.assert_allclose(ours.logits, theirs.logits, atol=1e-5)
     assert len(set(engine.answer(images).exit)) > 1  # rows left and went on
+
+
+def test_times_on_a_device_are_kept_apart_from_the_processors(
+    resident: Engine, engine: Engine, tmp_path: Path
+) -> None:
+    for one, provider in ((engine, "cpu"), (resident, "cuda")):
+        timing.write(timing.path_of(tmp_path, provider), timing.measure(one, (1,), rounds=1))
+    for provider in ("cpu", "cuda"):
+        kept = timing.read(timing.path_of(tmp_path, provider), provider=provider)
+        assert kept.provider == provider
 
 
 def test_features_are_not_brought_to_the_host(resident: Engine, images: np.ndarray) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from exitkit import machine
-from exitkit.engine import timing
+from exitkit.engine import costs, ort, timing
 from exitkit.engine.timing import Costs
 from exitkit.errors import BundleError, ConfigError
 
@@ -76,16 +76,41 @@ def test_tables_that_do_not_belong_here_are_refused(tmp_path: Path) -> None:
             timing.read(path)
 
 
+def test_every_provider_has_a_table_of_its_own(tmp_path: Path) -> None:
+    folder = tmp_path / "tiny"
+    assert timing.path_of(folder, "cuda") == tmp_path / "tiny.costs-cuda.json"
+    device = dataclasses.replace(HAND, pool="cuda")
+    assert (HAND.provider, device.provider) == ("cpu", "cuda")
+    assert (HAND.computed, device.computed) == ("1 threads, private pool", "provider cuda")
+    timing.write(timing.path_of(folder), HAND)
+    timing.write(timing.path_of(folder, "cuda"), device)
+    assert timing.read(timing.path_of(folder)) == HAND
+    assert timing.read(timing.path_of(folder, "cuda"), provider="cuda") == device
+
+
+def test_a_table_of_another_provider_is_refused(tmp_path: Path) -> None:
+    path = timing.path_of(tmp_path / "tiny")
+    for pool, read, asked in (("cuda", "cuda", "cpu"), ("shared", "cpu", "tensorrt")):
+        timing.write(path, dataclasses.replace(HAND, pool=pool))
+        timing.read(path, provider=read)
+        with pytest.raises(BundleError, match=f"costs of provider {asked}: .*provider {read}; run"):
+            timing.read(path, provider=asked)
+
+
+def test_the_pools_of_threads_are_those_of_the_runtime() -> None:
+    assert costs.THREAD_POOLS == ort.POOLS
+
+
 def test_a_measurement_has_every_segment_at_every_batch_size(engine) -> None:
-    costs = timing.measure(engine, batch_sizes=(4, 1, 4), rounds=3)
-    assert costs.batch_sizes == (1, 4)
-    assert costs.exits == (1, 2, 3)
-    assert np.array(costs.segment_ms).shape == (3, 2)
-    assert (np.array(costs.segment_ms) > 0).all()
-    assert len(costs.all_segments_ms) == 2
-    assert (costs.pool, costs.threads, costs.rounds) == ("private", 1, 3)
-    assert costs.network == engine.policy.network
-    assert costs.fingerprint == machine.fingerprint()
+    found = timing.measure(engine, batch_sizes=(4, 1, 4), rounds=3)
+    assert found.batch_sizes == (1, 4)
+    assert found.exits == (1, 2, 3)
+    assert np.array(found.segment_ms).shape == (3, 2)
+    assert (np.array(found.segment_ms) > 0).all()
+    assert len(found.all_segments_ms) == 2
+    assert (found.pool, found.threads, found.rounds) == ("private", 1, 3)
+    assert found.network == engine.policy.network
+    assert found.fingerprint == machine.fingerprint()
     for sizes in ((), (0, 1)):
         with pytest.raises(ConfigError, match="give 1 or more"):
             timing.measure(engine, batch_sizes=sizes)
