@@ -1,10 +1,13 @@
 """Segments whose features stay on the device: only images go there, only logits come back.
 
 ONNX Runtime's input and output bindings hand a feature map from one session to the next where it
-lies. The rows that go on are taken there as well, by a session with a single Gather.
+lies. The rows that go on are taken there as well, by a session with a single Gather. A batch that
+is larger than a session takes runs in parts, which read and write their rows of whole maps.
 """
 
+import math
 from functools import cache
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -72,7 +75,18 @@ class DeviceRows:
 
 
 class BoundSegment(OrtSegment):
-    """One ONNX file of a bundle whose features stay on `device`; logits come to the host."""
+    """One ONNX file of a bundle whose features stay on `device`; logits come to the host.
+
+    Args:
+        session: of the file.
+        exit: number of its exit.
+        input_shape: of one image's "hidden".
+        classes: length of the logits.
+        provider: what computes.
+        threads: of the processor, for what the provider leaves over.
+        device: where the features stay, as ONNX Runtime names it.
+        largest: rows that the session takes at once; None for any number.
+    """
 
     def __init__(
         self,
@@ -83,9 +97,11 @@ class BoundSegment(OrtSegment):
         provider: str,
         threads: int,
         device: str,
+        largest: int | None = None,
     ) -> None:
         super().__init__(session, exit, input_shape, classes, provider, threads)
-        self.device = device
+        self.device, self.largest = device, largest
+        self._onward = [output.shape[1:] for output in session.get_outputs()[1:]]
 
     def run(self, hidden: Floats | DeviceRows) -> tuple[Floats, DeviceRows | None]:  # type: ignore[override]
         """Take images or the rows of the segment before; return logits [n, C] and the next rows.
@@ -94,21 +110,54 @@ class BoundSegment(OrtSegment):
             EngineError: an input of another shape or type, or the runtime failed.
         """
         self._check(hidden)
-        binding = self._session.io_binding()
         try:
-            if isinstance(hidden, DeviceRows):
-                binding.bind_ortvalue_input("hidden", hidden.value)
-            else:
-                binding.bind_cpu_input("hidden", np.ascontiguousarray(hidden))
-            binding.bind_output("logits", "cpu")
-            for name in self._outputs[1:]:
-                binding.bind_output(name, self.device)
-            self._session.run_with_iobinding(binding)
-            logits, *onward = binding.get_outputs()
+            if self.largest is None or len(hidden) <= self.largest:
+                return self._at_once(hidden)
+            return self._in_parts(hidden, self.largest)
         except FAILURES as error:
             raise self._failed(error) from error
-        rows = DeviceRows(onward[0], self.device) if onward else None
-        return logits.numpy(), rows
+
+    def _at_once(self, hidden: Floats | DeviceRows) -> tuple[Floats, DeviceRows | None]:
+        binding = self._session.io_binding()
+        if isinstance(hidden, DeviceRows):
+            binding.bind_ortvalue_input("hidden", hidden.value)
+        else:
+            binding.bind_cpu_input("hidden", np.ascontiguousarray(hidden))
+        binding.bind_output("logits", "cpu")
+        for name in self._outputs[1:]:
+            binding.bind_output(name, self.device)
+        self._session.run_with_iobinding(binding)
+        logits, *onward = binding.get_outputs()
+        return logits.numpy(), DeviceRows(onward[0], self.device) if onward else None
+
+    def _in_parts(
+        self, hidden: Floats | DeviceRows, largest: int
+    ) -> tuple[Floats, DeviceRows | None]:
+        # The parts lie side by side in one map, so nothing has to be joined afterwards.
+        onward = [self._room((len(hidden), *shape)) for shape in self._onward]
+        parts = []
+        for start in range(0, len(hidden), largest):
+            stop = min(start + largest, len(hidden))
+            binding = self._session.io_binding()
+            if isinstance(hidden, DeviceRows):
+                binding.bind_input("hidden", *self._place(hidden.value, start, stop))
+            else:
+                binding.bind_cpu_input("hidden", np.ascontiguousarray(hidden[start:stop]))
+            binding.bind_output("logits", "cpu")
+            for name, whole in zip(self._outputs[1:], onward, strict=True):
+                binding.bind_output(name, *self._place(whole, start, stop))
+            self._session.run_with_iobinding(binding)
+            parts.append(binding.get_outputs()[0].numpy())
+        return np.concatenate(parts), DeviceRows(onward[0], self.device) if onward else None
+
+    def _room(self, shape: tuple[int, ...]) -> onnxruntime.OrtValue:
+        return onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, np.float32, self.device, 0)
+
+    def _place(self, whole: onnxruntime.OrtValue, start: int, stop: int) -> tuple[Any, ...]:
+        """Return where rows of a map lie, as a binding is told: device, type, shape, address."""
+        shape = whole.shape()[1:]
+        address = whole.data_ptr() + start * math.prod(shape) * np.dtype(np.float32).itemsize
+        return self.device, 0, np.float32, (stop - start, *shape), address
 
 
 @cache

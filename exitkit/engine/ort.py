@@ -82,6 +82,7 @@ def load(
                     provider,
                     count,
                     computes.device,
+                    computes.largest,
                 )
             )
     return segments

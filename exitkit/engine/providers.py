@@ -36,6 +36,11 @@ class Provider:
     name: str
     device: str
 
+    @property
+    def largest(self) -> int | None:
+        """How many rows a session takes at once; None where it takes any number."""
+        return BATCHES[-1] if self.name == "tensorrt" else None
+
     def options(
         self, input_shape: tuple[int, ...], file: Path
     ) -> list[tuple[str, dict[str, Any]]]:  # Any: ONNX Runtime takes words and numbers

@@ -21,15 +21,37 @@ def rows(array: np.ndarray) -> DeviceRows:
     return DeviceRows(onnxruntime.OrtValue.ortvalue_from_numpy(array, "cpu", 0), "cpu")
 
 
+class Narrow:
+    """A session that takes a few rows at once, as an engine with profiles does."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, largest: int) -> None:
+        self.session, self.largest, self.sizes = session, largest, []
+
+    def run_with_iobinding(self, binding: onnxruntime.IOBinding) -> None:
+        self.session.run_with_iobinding(binding)
+        self.sizes.append(binding.get_outputs()[0].shape()[0])
+        assert self.sizes[-1] <= self.largest
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.session, name)
+
+
+def on_device(tiny: Path, largest: int | None = None) -> list[BoundSegment]:
+    """Segments whose features stay in ONNX Runtime's memory."""
+    segments = []
+    for piece in bundle.read_manifest(tiny).segments:
+        opened = onnxruntime.InferenceSession(str(tiny / piece.file))
+        given = opened if largest is None else Narrow(opened, largest)
+        segments.append(
+            BoundSegment(given, piece.exit, piece.input_shape, 5, "cuda", 1, "cpu", largest)
+        )
+    return segments
+
+
 @pytest.fixture
 def resident(tiny: Path, engine: Engine) -> Engine:
     """The same bundle with features that stay in ONNX Runtime's memory."""
-    manifest = bundle.read_manifest(tiny)
-    segments = []
-    for piece in manifest.segments:
-        opened = onnxruntime.InferenceSession(str(tiny / piece.file))
-        segments.append(BoundSegment(opened, piece.exit, piece.input_shape, 5, "cuda", 1, "cpu"))
-    return Engine(segments, engine.policy)
+    return Engine(on_device(tiny), engine.policy)
 
 
 def test_the_written_out_gather_is_the_one_that_onnx_builds() -> None:
@@ -64,6 +86,32 @@ def test_answers_are_the_same_wherever_features_stay(
         np.testing.assert_array_equal(ours.label, theirs.label)
         np.testing.assert_allclose(ours.logits, theirs.logits, atol=1e-5)
     assert len(set(engine.answer(images).exit)) > 1  # rows left and went on
+
+
+@pytest.mark.parametrize("rows", [1, 7, 8, 14, 15, 64])
+def test_a_batch_larger_than_a_session_takes_runs_in_parts(
+    tiny: Path, engine: Engine, images: np.ndarray, rows: int
+) -> None:
+    narrow = on_device(tiny, largest=7)
+    first, second, third = narrow
+    (logits, maps), (same, whole) = (one.run(images[:rows]) for one in (first, engine.segments[0]))
+    np.testing.assert_allclose(logits, same, atol=1e-5)
+    np.testing.assert_allclose(maps.numpy(), whole, atol=1e-5)
+    assert maps.shape == whole.shape
+    assert third.run(second.run(maps)[1])[1] is None
+    thresholds = np.full(2, 0.3, dtype=np.float32)
+    ours = Engine(narrow, engine.policy).answer(images[:rows], thresholds)
+    theirs = engine.answer(images[:rows], thresholds)
+    np.testing.assert_array_equal(ours.exit, theirs.exit)
+    np.testing.assert_allclose(ours.logits, theirs.logits, atol=1e-5)
+    sizes = first._session.sizes
+    assert sum(sizes) == 2 * rows
+    assert len(sizes) == 2 * -(-rows // 7)
+
+
+def test_only_tensorrt_has_a_largest_batch() -> None:
+    assert Provider("tensorrt", "cuda").largest == 64
+    assert Provider("cuda", "cuda").largest is Provider("cpu", "cpu").largest is None
 
 
 def test_times_on_a_device_are_kept_apart_from_the_processors(
