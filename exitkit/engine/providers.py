@@ -17,9 +17,14 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-# By itself the provider rounds the factors of float32 products to 10 bits on GPUs that can
-# (TF32), which is further from the trained network than the parity gate allows.
-EXACT = {"use_tf32": "0"}
+CUDA = {
+    # By itself the provider rounds the factors of float32 products to 10 bits on GPUs that can
+    # (TF32), which is further from the trained network than the parity gate allows.
+    "use_tf32": "0",
+    # By itself it tries every algorithm of a convolution on the first batch of each size, for
+    # hundreds of milliseconds; early exits make all sizes. This asks cuDNN for its best guess.
+    "cudnn_conv_algo_search": "HEURISTIC",
+}
 # Smallest batch, the one that TensorRT optimises for, and the largest.
 BATCHES = (1, 8, 64)
 
@@ -52,7 +57,7 @@ class Provider:
                 by its weights, so those of every file have a folder of their own.
         """
         if self.name != "tensorrt":
-            return [(PROVIDERS[self.name], EXACT if self.name == "cuda" else {})]
+            return [(PROVIDERS[self.name], CUDA if self.name == "cuda" else {})]
         cache = machine.cache_folder() / "tensorrt" / sha256(file)[:16]
         cache.mkdir(parents=True, exist_ok=True)  # ONNX Runtime makes the last folder only
         low, best, high = ("x".join(map(str, (batch, *input_shape))) for batch in BATCHES)
@@ -66,7 +71,7 @@ class Provider:
             "trt_profile_max_shapes": f"hidden:{high}",
         }
         # What TensorRT leaves over is computed by CUDA.
-        return [(PROVIDERS["tensorrt"], table), (PROVIDERS["cuda"], EXACT)]
+        return [(PROVIDERS["tensorrt"], table), (PROVIDERS["cuda"], CUDA)]
 
     def require(self, session: onnxruntime.InferenceSession, file: str) -> None:
         """Refuse a session in which another provider took the place of this one.

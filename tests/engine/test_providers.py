@@ -186,7 +186,7 @@ def test_tensorrt_is_told_the_shapes_and_falls_back_to_cuda_only(
     first, last = tiny / "segment_1.onnx", tiny / "segment_3.onnx"
     (one, options), (two, rest) = Provider("tensorrt", "cuda").options((3, 8, 8), first)
     assert (one, two) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
-    assert rest == {"use_tf32": "0"}
+    assert rest == providers.CUDA
     assert options["trt_profile_min_shapes"] == "hidden:1x3x8x8"
     assert options["trt_profile_opt_shapes"] == "hidden:8x3x8x8"
     assert options["trt_profile_max_shapes"] == "hidden:64x3x8x8"
@@ -201,10 +201,18 @@ def test_tensorrt_is_told_the_shapes_and_falls_back_to_cuda_only(
 
 def test_float32_stays_float32_on_a_gpu(tiny: Path) -> None:
     file = tiny / "segment_1.onnx"
-    assert Provider("cuda", "cuda").options((3, 8, 8), file) == [
-        ("CUDAExecutionProvider", {"use_tf32": "0"})
-    ]
+    ((name, options),) = Provider("cuda", "cuda").options((3, 8, 8), file)
+    assert (name, options["use_tf32"]) == ("CUDAExecutionProvider", "0")
     assert Provider("cpu", "cpu").options((3, 8, 8), file) == [("CPUExecutionProvider", {})]
+
+
+def test_a_new_batch_size_makes_no_gpu_try_every_algorithm(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("cuda", "tensorrt"):
+        *_, (_, options) = Provider(name, "cuda").options((3, 8, 8), tiny / "segment_1.onnx")
+        assert options["cudnn_conv_algo_search"] == "HEURISTIC"
 
 
 def test_what_the_runtime_says_of_libraries_is_no_result(
