@@ -47,6 +47,20 @@ class Segment(Protocol):
         """
 
 
+def all_logits(segments: Sequence[Segment], images: Floats) -> Floats:
+    """Return the logits [K, n, C] of images [n, 3, H, W] at every exit; none leaves early.
+
+    Raises:
+        EngineError: images of another shape or type, or a segment cannot be run.
+    """
+    answers, hidden = [], images
+    for segment in segments:
+        logits, onward = segment.run(hidden)
+        answers.append(logits)
+        hidden = onward  # of the deepest there is none, and nobody takes it
+    return np.stack(answers)
+
+
 @dataclass(frozen=True)
 class Answers:
     """Answers in the order of the images.

@@ -9,7 +9,7 @@ logits. Then the engine itself answers every image, each with the thresholds of 
 than its neighbours, so that rows leave and go on in every mixture.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from exitkit import images
 from exitkit.bundle import Manifest
 from exitkit.engine import backends
-from exitkit.engine.engine import Engine, Segment
+from exitkit.engine.engine import Engine, all_logits
 from exitkit.errors import BundleError, ParityError
 from exitkit.export.agreement import LIMITS, Comparison, Decisions, ExitAgreement
 from exitkit.export.reference import Reference
@@ -169,7 +169,8 @@ def check(
     spec = manifest.image
     segments = backends.load(folder, manifest, provider=provider)
     pixels = np.stack([images.decode(file, spec) for file in reference.encoded])
-    exported = _exported(segments, pixels, spec)
+    batches = _batches(pixels, spec)
+    exported = np.concatenate([all_logits(segments, batch) for batch in batches], axis=1)
     comparison = Comparison(reference.logits, exported, policy, LIMITS[manifest.precision])
     levels = comparison.levels()
     mixed = levels[np.arange(len(reference)) % len(levels)]
@@ -182,21 +183,6 @@ def check(
 def _batches(pixels: NDArray[np.uint8], spec: ImageSpec) -> Iterator[NDArray[np.float32]]:
     for start in range(0, len(pixels), BATCH):
         yield images.normalise(pixels[start : start + BATCH], spec)
-
-
-def _exported(
-    segments: Sequence[Segment], pixels: NDArray[np.uint8], spec: ImageSpec
-) -> NDArray[np.float32]:
-    """Return the exported network's logits [K, N, C]: every image at every exit."""
-    parts = []
-    for batch in _batches(pixels, spec):
-        hidden, answers = batch, []
-        for segment in segments:
-            logits, onward = segment.run(hidden)
-            answers.append(logits)
-            hidden = hidden if onward is None else onward
-        parts.append(np.stack(answers))
-    return np.concatenate(parts, axis=1)
 
 
 def _served(

@@ -6,7 +6,7 @@ import pytest
 
 from exitkit import bundle
 from exitkit.engine import ort
-from exitkit.engine.engine import Engine
+from exitkit.engine.engine import Engine, all_logits
 from exitkit.engine.session import OrtSegment
 from exitkit.errors import ConfigError, EngineError
 from exitkit.policy import criteria
@@ -33,6 +33,14 @@ def simulate(
         taken.append(number)
         near.append(bool(close))
     return taken, near
+
+
+def test_every_exit_is_asked_about_every_image(
+    engine: Engine, images: np.ndarray, table: np.ndarray
+) -> None:
+    np.testing.assert_array_equal(all_logits(engine.segments, images), table)
+    alone = Engine(engine.segments[:1], Policy(engine.policy.network, (1,), (), (1.0,)))
+    assert all_logits(alone.segments, images[:1]).shape == (1, 1, 5)
 
 
 def check(engine: Engine, images: np.ndarray, table: np.ndarray, **settings: object) -> list[int]:

@@ -9,7 +9,7 @@ a threshold is counted apart, exactly as `agreement.py` does between a network a
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exitkit import machine
-from exitkit.engine.engine import Engine, Segment
+from exitkit.engine.engine import Engine, all_logits
 from exitkit.errors import DataError, ExportError, ParityError
 from exitkit.export.agreement import ROUNDING, Comparison
 from exitkit.export.forms import alone
@@ -100,18 +100,16 @@ class FormCheck:
             ),
         }
         return tuple(
-            f"{self.file}: {count} of {told} decisions {what}"
-            for what, count in counts.items()
-            if count
+            f"{count} of {told} decisions {what}" for what, count in counts.items() if count
         )
 
     def require(self) -> None:
         """Raise ParityError unless the form passes."""
         if self.failures:
             raise ParityError(
-                f"a form that decides like the engine on {self.images} images",
+                f"{self.file} deciding like the engine on {self.images} images",
                 "; ".join(self.failures),
-                "nothing was written; report the network with the versions of onnx and onnxruntime",
+                "do not use it; report the network with the versions of onnx and onnxruntime",
             )
 
     def to_json(self) -> dict[str, Any]:  # Any: a JSON value
@@ -128,7 +126,9 @@ def expect(engine: Engine, images: Floats) -> Expected:
     """
     if len(images) == 0:
         raise DataError("a check of forms", "no images", "give some")
-    logits = np.concatenate([_logits(engine.segments, rows) for rows in _batches(images)], axis=1)
+    logits = np.concatenate(
+        [all_logits(engine.segments, rows) for rows in _batches(images)], axis=1
+    )
     # Both sides are the same here: what is wanted is the deciles, and how near is near.
     same = Comparison(logits, logits, engine.policy)
     thresholds = same.levels()
@@ -217,13 +217,3 @@ def run(form: Path, expected: Expected, threads: int) -> dict[str, NDArray[Any]]
 def _batches(images: Floats) -> Iterator[Floats]:
     for start in range(0, len(images), ENGINE_BATCH):
         yield images[start : start + ENGINE_BATCH]
-
-
-def _logits(segments: Sequence[Segment], images: Floats) -> Floats:
-    """Return every exit's logits [K, n, C]."""
-    answers, hidden = [], images
-    for segment in segments:
-        logits, onward = segment.run(hidden)
-        answers.append(logits)
-        hidden = hidden if onward is None else onward
-    return np.stack(answers)

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from exitkit.bundle import Manifest
 from exitkit.data.split import Split
 from exitkit.engine import ort
-from exitkit.engine.engine import Segment
+from exitkit.engine.engine import all_logits
 from exitkit.scores import Scores
 
 BATCH = 64
@@ -35,7 +34,7 @@ def score(folder: Path, manifest: Manifest, split: Split, macs: Sequence[int]) -
     segments = ort.load(folder, manifest, pool="private")
     parts, labels, index = [], [], []
     for images, truth, rows in split.batches(BATCH, torch.device("cpu"), manifest.image):
-        parts.append(_logits(segments, images.contiguous().numpy()))
+        parts.append(all_logits(segments, images.contiguous().numpy()))
         labels.append(truth.numpy())
         index.append(rows.numpy())
     return Scores(
@@ -47,13 +46,3 @@ def score(folder: Path, manifest: Manifest, split: Split, macs: Sequence[int]) -
         labels=np.concatenate(labels),
         index=np.concatenate(index),
     )
-
-
-def _logits(segments: Sequence[Segment], images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return [K, B, C] of normalised images [B, 3, H, W]."""
-    answers, hidden = [], images
-    for segment in segments:
-        logits, onward = segment.run(hidden)
-        answers.append(logits)
-        hidden = hidden if onward is None else onward
-    return np.stack(answers)

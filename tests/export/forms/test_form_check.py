@@ -1,5 +1,6 @@
 import ast
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,10 +69,14 @@ def test_another_temperature_takes_other_exits(
     answers = check.run(tmp_path / "warm.onnx", expected, threads=1)
     differ = (answers["exit"] != expected.exit) & ~expected.near
     assert found.exit_different == differ.sum() > 20
-    text = f"warm.onnx: {found.exit_different} of {600 - found.near} decisions take another exit"
+    text = f"{found.exit_different} of {600 - found.near} decisions take another exit"
     assert text in found.failures
-    with pytest.raises(ParityError, match="take another exit"):
+    with pytest.raises(ParityError) as caught:
         found.require()
+    error = caught.value
+    assert re.fullmatch(r"warm\.onnx deciding like the engine on \d+ images", error.asked)
+    assert error.found == "; ".join(found.failures)
+    assert error.do.startswith("do not use it")
     assert found.to_json()["passed"] is False
 
 
@@ -92,7 +97,7 @@ def test_another_label_fails(files: list[Path], expected: Expected, tmp_path: Pa
     found = check.check(tmp_path / "form.onnx", swapped, threads=1)
     assert found.label_different == 600 - found.near
     assert found.failures == (
-        f"form.onnx: {600 - found.near} of {600 - found.near} decisions give another label",
+        f"{600 - found.near} of {600 - found.near} decisions give another label",
     )
 
 

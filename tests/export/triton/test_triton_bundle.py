@@ -86,7 +86,7 @@ def test_a_cascade_that_decides_differently_is_not_written(
         honest(files, exits, sharper, path, about, per_row=per_row)
 
     monkeypatch.setattr(cascade, "write", write)
-    with pytest.raises(ParityError, match="decides like the engine on 12 images"):
+    with pytest.raises(ParityError, match="deciding like the engine on 12 images"):
         triton.of_bundle(bundle, tmp_path / "models")
     assert not list(tmp_path.iterdir())
 
