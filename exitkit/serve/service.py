@@ -27,7 +27,7 @@ class Measured:
     """What the warm-up measured, milliseconds at batch 1 on this machine.
 
     Attributes:
-        pool: kind of thread pool that was taken.
+        pool: kind of thread pool that was taken; on a GPU the provider.
         exit_ms: of leaving at each exit, shallow to deep.
         pools_ms: of one image at the operating point in force, for each kind that was tried.
     """

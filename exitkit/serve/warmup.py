@@ -45,7 +45,7 @@ def prepare(
         pool: "private", "shared", or "auto": both are measured, the private one first, and the
             better serves. A process can have one shared pool, whose size then is fixed.
         threads: of the pool; all cores where None.
-        provider: what computes: "cpu", "cuda" or "tensorrt"; only "cpu" has a shared pool.
+        provider: what computes, see exitkit.engine.backends; only "cpu" has a shared pool.
 
     Raises:
         BundleError: the bundle is damaged.
@@ -59,6 +59,7 @@ def prepare(
     codec.warm(model.manifest.image)
     warm(model.engine, limits.batch)
     rounds = ROUNDS if warm(model.engine, 1) < SLOW_S else SLOW_ROUNDS
+    first = model.engine.segments[0].pool  # on a GPU the provider
     tried = {first: (model, timing.measure(model.engine, (1,), rounds))}
     if pool == "auto" and provider == "cpu":
         other = _other(model, threads, rounds)
@@ -87,9 +88,16 @@ def _other(model: Model, threads: int | None, rounds: int) -> tuple[Model, Costs
 
 
 def warm(engine: Engine, batch: int) -> float:
-    """Run every segment at batch 1 and at the largest batch; return the seconds of the last."""
+    """Run every segment at batch 1 and at the largest batch; return the seconds of the last.
+
+    On a GPU at every power of two between them too: there kernels are chosen, and graphs captured,
+    per size of batch, for which no request should wait.
+    """
     began = 0.0
-    for size in sorted({1, batch}):
+    sizes = {1, batch}
+    if engine.segments[0].pool not in ort.POOLS:
+        sizes |= {1 << power for power in range(batch.bit_length())}
+    for size in sorted(sizes):
         began = time.perf_counter()
         hidden = np.zeros((size, *engine.segments[0].input_shape), dtype=np.float32)
         for segment in engine.segments:
@@ -119,6 +127,8 @@ def describe(service: Service) -> list[str]:
         pools = ", ".join(f"{name} {ms:.2f} ms" for name, ms in measured.pools_ms.items())
         lines += [
             f"{measured.pools_ms[measured.pool]:.2f} ms an image at batch 1: {times} (measured)",
-            f"{measured.pool} thread pool, of {pools} (measured)",
+            f"{measured.pool} thread pool, of {pools} (measured)"
+            if measured.pool in ort.POOLS
+            else f"computed by provider {measured.pool}",
         ]
     return lines
