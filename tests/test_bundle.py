@@ -8,7 +8,7 @@ import pytest
 from exitkit import bundle
 from exitkit.errors import BundleError
 from exitkit.export import precision
-from exitkit.export.agreement import LIMITS
+from exitkit.export.limits import LIMITS
 from exitkit.images import ImageSpec
 
 

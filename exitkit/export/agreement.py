@@ -11,7 +11,11 @@ is near follows from how far a logit may be off. Where no logit is off by more t
 
 Eight bits bound no single logit. There d is measured, the root mean square of the error; how large
 it may be is a limit of its own, and so are the shares of classes and decisions that may differ
-although nothing was near (`Limits`).
+although nothing was near.
+
+An image that is near may still be decided otherwise, and any number may be near: so all decisions
+that differ are limited too, near ones counted, at all settings of thresholds together and at
+each alone, where a whole group of equal confidences could change sides (`limits.py`).
 """
 
 from collections.abc import Sequence
@@ -20,56 +24,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from exitkit.export.limits import FLOAT32, Limits
 from exitkit.policy import criteria
 from exitkit.policy.policy import Policy
 
-SHARE = 1e-4  # of the largest logit: how far a float32 logit may be off
 DECILES = tuple(d / 10 for d in range(1, 10))
 # Decisions about one image: at the deciles, at the policy's own thresholds, and the engine's.
 SETTINGS = len(DECILES) + 2
 ROUNDING = 5e-7  # of a float32 probability, after an exponential and a sum
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How far an export of one precision may be from the trained network.
-
-    Attributes:
-        precision: its name.
-        logit: how far any logit may be off, as a share of the exit's largest; None where the
-            error is judged as a whole.
-        noise: how large the error may be, as a share of how much the images differ in their
-            logits; None where every logit is bounded. Both are root mean squares without what
-            all logits of an image have in common, which changes no probability.
-        classes: share of the images that may get another class at an exit and are no ties.
-        decisions: share of the decisions that were not near that may take another exit, and
-            share that may give another label.
-            Where a share is not 0, one image may always differ: few images tell no share.
-        near: share of all decisions that may be too near to tell. Where nearly none may differ
-            at all (`raw`) any number may be: hardly trained exits say much the same of all images.
-        raw: share of all decisions, near ones too, that may take another exit or give another
-            label.
-        accuracy: share of all images that an exit may answer less rightly, beyond what chance
-            explains (`exitkit.export.precision.change`).
-    """
-
-    precision: str
-    logit: float | None
-    noise: float | None
-    classes: float
-    decisions: float
-    accuracy: float
-    near: float
-    raw: float
-
-
-LIMITS = {
-    "float32": Limits("float32", SHARE, None, 0.0, 0.0, 0.0, 1.0, 0.01),
-    # 0.0016 was the worst of four networks, also with every tensor rounded as a GPU rounds it.
-    "fp16": Limits("fp16", 4e-3, None, 0.0, 0.0, 0.005, 1.0, 0.02),
-    "int8": Limits("int8", None, 0.1, 0.02, 0.02, 0.005, 0.5, 0.1),
-}
-FLOAT32 = LIMITS["float32"]
 
 
 @dataclass(frozen=True)
@@ -229,6 +191,12 @@ class Comparison:
             reach = 2 * self.limit[k] / self.policy.temperatures[k] * spread + ROUNDING
             near |= (taken >= k) & (np.abs(confidence - threshold) <= reach)
         return taken, near
+
+    def different(self, made: Decisions) -> int:
+        """Return how many images take another exit or get another label, near or not."""
+        taken, _ = self.trained(made.thresholds)
+        elsewhere = made.exit != np.asarray(self.policy.exits)[taken]
+        return int((elsewhere | (made.label != self.label[taken, np.arange(self.images)])).sum())
 
     def rows(self, decisions: Sequence[Decisions]) -> tuple[ExitAgreement, ...]:
         """Return one row per exit; its decisions are those whose trained network leaves there."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from exitkit.bundle import Manifest
 from exitkit.errors import unknown
 from exitkit.export import fit
-from exitkit.export.agreement import LIMITS
 from exitkit.export.fit import Fit
+from exitkit.export.limits import LIMITS
 from exitkit.export.precision import PRECISIONS, change, identity, refit
 from exitkit.export.precision.change import Change
 from exitkit.export.precision.convert import convert

@@ -22,12 +22,13 @@ from exitkit.bundle import Manifest
 from exitkit.engine import backends
 from exitkit.engine.engine import Engine, all_logits
 from exitkit.errors import BundleError, ParityError
-from exitkit.export.agreement import LIMITS, Comparison, Decisions, ExitAgreement
+from exitkit.export.agreement import Comparison, Decisions, ExitAgreement
+from exitkit.export.limits import LIMITS
 from exitkit.export.reference import Reference
 from exitkit.images import ImageSpec
 from exitkit.policy.policy import Policy
 
-SCHEMA = "1.0"
+SCHEMA = "1.1"
 BATCH = 64
 
 
@@ -41,6 +42,8 @@ class Parity:
         input_difference: largest difference between the two sides' normalised pixels.
         thresholds: the settings at which decisions were compared, each early exit's at one
             decile of its confidences; one empty setting where there is a single exit.
+        otherwise: how many images are decided otherwise, near a threshold or not, at each of
+            these settings, and last by the engine, where images of all settings share batches.
         exits: one row per kept exit, shallow to deep.
     """
 
@@ -48,6 +51,7 @@ class Parity:
     images: int
     input_difference: float
     thresholds: tuple[tuple[float, ...], ...]
+    otherwise: tuple[int, ...]
     exits: tuple[ExitAgreement, ...]
 
     @property
@@ -65,6 +69,12 @@ class Parity:
         ):
             if count > limit * of:
                 found.append(f"{count / of:.1%} of {of} decisions {what} (limit {limit:.0%})")
+        worst, most = max(self.otherwise), limits.at_one_setting(self.images, len(self.exits) - 1)
+        if worst > most:
+            found.append(
+                f"{worst} of {self.images} images are decided otherwise at one setting of "
+                f"thresholds, those near it counted too (limit {most})"
+            )
         return tuple(found)
 
     @property
@@ -175,9 +185,15 @@ def check(
     levels = comparison.levels()
     mixed = levels[np.arange(len(reference)) % len(levels)]
     served = _served(Engine(segments, policy), pixels, spec, mixed)
-    exits = comparison.rows([*(comparison.by_logits(level) for level in levels), served])
-    thresholds = tuple(tuple(float(t) for t in level) for level in levels)
-    return Parity(reference.split, len(reference), reference.input_difference, thresholds, exits)
+    decisions = [*(comparison.by_logits(level) for level in levels), served]
+    return Parity(
+        reference.split,
+        len(reference),
+        reference.input_difference,
+        tuple(tuple(float(t) for t in level) for level in levels),
+        tuple(comparison.different(made) for made in decisions),
+        comparison.rows(decisions),
+    )
 
 
 def _batches(pixels: NDArray[np.uint8], spec: ImageSpec) -> Iterator[NDArray[np.float32]]:

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from exitkit.export.agreement import LIMITS, Comparison, Decisions, ExitAgreement, Limits
+from exitkit.export.agreement import Comparison, Decisions, ExitAgreement
+from exitkit.export.limits import LIMITS, Limits
 from exitkit.policy import solvers
 from exitkit.policy.policy import Policy
 from exitkit.scores import Scores

@@ -17,10 +17,13 @@ from exitkit.data.split import Tune
 from exitkit.engine.engine import Answers, Engine
 from exitkit.errors import DataError, ParityError
 from exitkit.export import parity, trained
+from exitkit.export.agreement import Comparison
+from exitkit.export.limits import LIMITS
 from exitkit.export.onnx import OnnxFile
 from exitkit.export.parity import Parity
 from exitkit.images import ImageSpec
 from exitkit.models.exitnet import ExitNet
+from exitkit.policy import criteria
 from exitkit.policy.policy import Policy
 
 SPEC = ImageSpec(8, 8, (0.5, 0.4, 0.3), (0.25, 0.25, 0.25))
@@ -140,10 +143,12 @@ def test_answers_given_to_the_wrong_rows_are_found(
 
     monkeypatch.setattr(Engine, "answer", mixed_up)
     found = compared(network().eval(), *exported, split(100))
-    *exits, raw = found.failures
+    *exits, raw, one = found.failures
     assert all("decisions take another exit" in text for text in exits)
     assert {text[:6] for text in exits} == {"exit 2", "exit 3"}
     assert "of 1100 decisions differ, those near a threshold counted too (limit 1%)" in raw
+    assert "of 100 images are decided otherwise at one setting" in one
+    assert found.otherwise[:-1] == (0,) * 10  # only the engine's answers are wrong
 
 
 def test_a_wide_tolerance_does_not_open_the_gate(exported: tuple[Path, Manifest]) -> None:
@@ -156,6 +161,36 @@ def test_a_wide_tolerance_does_not_open_the_gate(exported: tuple[Path, Manifest]
     assert found.near > 0.9 * found.decisions
     with pytest.raises(ParityError, match="decisions differ, those near a threshold counted too"):
         found.require()
+
+
+@pytest.mark.parametrize(("precision", "group", "most"), [("float32", 60, 16), ("int8", 300, 120)])
+def test_a_group_on_the_policys_threshold_may_not_change_sides(
+    precision: str, group: int, most: int
+) -> None:
+    # Exit 2 says the same of a group of images; the policy lets exactly that confidence leave.
+    margins = np.random.default_rng(0).uniform(0, 2, 1000)
+    margins[:group] = 1.9
+    early = np.stack([margins, np.zeros(1000)], axis=1)
+    logits = np.stack([early, 3 * early]).astype(np.float32)
+    threshold = float(criteria.max_probability(logits[0, :1], 1.0)[0])
+    policy = Policy("n", (2, 3), (threshold,), (1.0, 1.5))
+    exported = logits.copy()
+    exported[0, :group, 0] -= np.float32(1e-4)
+    comparison = Comparison(logits, exported, policy, LIMITS[precision])
+    levels = comparison.levels()
+    decisions = [comparison.by_logits(level) for level in levels]
+    rows, otherwise = comparison.rows(decisions), tuple(map(comparison.different, decisions))
+    found = Parity("tune", 1000, 0.0, tuple(map(tuple, levels)), otherwise, rows)
+    assert found.raw_different < rows[0].limits.raw * found.decisions  # few of all there are
+    assert found.failures == (
+        f"{group} of 1000 images are decided otherwise at one setting of thresholds, those near "
+        f"it counted too (limit {most})",
+    )
+
+
+def test_one_image_lies_on_each_threshold_that_export_chose() -> None:
+    assert LIMITS["float32"].at_one_setting(10, thresholds=2) == 2
+    assert LIMITS["float32"].at_one_setting(10, thresholds=0) == 0
 
 
 def test_the_policys_own_thresholds_are_asked(exported: tuple[Path, Manifest]) -> None:

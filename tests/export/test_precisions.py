@@ -10,7 +10,7 @@ import pytest
 from exitkit import bundle, scores
 from exitkit.errors import BundleError, ConfigError, DataError, ParityError
 from exitkit.export import converted, package, verify
-from exitkit.export.agreement import LIMITS, Limits
+from exitkit.export.limits import LIMITS, Limits
 from exitkit.export.package import ExportReport
 from exitkit.export.precision import calibration
 from exitkit.policy.policy import Policy

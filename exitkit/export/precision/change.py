@@ -17,14 +17,13 @@ from typing import Any
 import numpy as np
 
 from exitkit.errors import DataError, ParityError
-from exitkit.export.agreement import Limits
+from exitkit.export.limits import STANDARD_ERRORS, Limits
 from exitkit.policy import metrics, solvers
 from exitkit.policy.policy import Policy
 from exitkit.policy.solvers import Point
 from exitkit.scores import Scores
 
 SCHEMA = "1.0"
-STANDARD_ERRORS = 2.0
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from exitkit.errors import BundleError, DataError, ParityError
-from exitkit.export.agreement import LIMITS
+from exitkit.export.limits import LIMITS
 from exitkit.export.precision import change
 from exitkit.policy.policy import Policy
 from exitkit.scores import Scores

@@ -17,7 +17,8 @@ from exitkit.data.split import Tune
 from exitkit.engine import ort
 from exitkit.errors import BundleError, ConfigError, DataError
 from exitkit.export import fit
-from exitkit.export.agreement import LIMITS, Comparison, ExitAgreement
+from exitkit.export.agreement import Comparison, ExitAgreement
+from exitkit.export.limits import LIMITS
 from exitkit.export.precision import calibration, change, convert, half, identity, int8, refit
 from exitkit.policy.policy import Policy
 from exitkit.scores import Scores
