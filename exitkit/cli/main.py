@@ -4,8 +4,10 @@ import errno
 import importlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any
 
 import click
@@ -46,6 +48,11 @@ REFUSALS = (
     errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG,
 )  # fmt: skip
 LOG = logging.getLogger(__name__)
+TERMINATED = 128 + signal.SIGTERM
+
+
+class Terminated(SystemExit):
+    """The process was told to end: what is half done is undone on the way out."""
 
 
 class Commands(click.Group):
@@ -97,7 +104,7 @@ def group(verbose: bool) -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return the exit code: 0, 1 our failure, 2 the request, 130 interrupted."""
+    """Run one command; return the exit code: 0, 1 our failure, 2 the request, 130, 143 stopped."""
     try:
         result: Any = group.main(  # Any: click returns a command's value or its exit code
             args=None if arguments is None else list(arguments),
@@ -116,6 +123,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _fail(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return _fail("stopped: interrupted; nothing that was finished is lost", 130)
+    except Terminated:
+        return _fail("stopped: told to end; nothing that was finished is lost", TERMINATED)
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").split(".")[0])
         if extra is None:
@@ -130,7 +139,23 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def main() -> None:
     """Run the command line and leave with its exit code."""
     _spin_briefly()
+    _unwind_when_terminated()
     sys.exit(run())
+
+
+def _unwind_when_terminated() -> None:
+    """Let SIGTERM end a command as Ctrl-C does, so that temporary files and folders are removed.
+
+    A server has a handler of its own while it serves. A process that was started deaf to the
+    signal stays so.
+    """
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminated)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would stop the tidying
+    raise Terminated(TERMINATED)
 
 
 def _spin_briefly() -> None:
