@@ -48,16 +48,21 @@ def _run(run: Run, latest: bool) -> dict[str, Any]:  # Any: JSON values
     config = _config(run)
     epochs = {int(row["epoch"]): row for row in journal.read(run.journal, "epoch")}
     best = [row for _, row in sorted(epochs.items()) if row.get("selected")]
+    accuracy = list(best[-1]["accuracy"]) if best else []
+    finish = list(journal.read(run.journal, "finish"))
+    kept = bool(finish) and not epochs  # pruned with --epochs 0: finished, and never trained
+    if kept:
+        accuracy = [row["top1"] for row in finish[-1].get("exits", [])]
     return {
         "name": run.name,
         "folder": str(run.folder),
         "method": config.get("method", ""),
         "arch": config.get("arch", ""),
         "data": config.get("data", ""),
-        "epochs": config.get("epochs", 0),
+        "epochs": 0 if kept else config.get("epochs", 0),
         "epochs_done": len(epochs),
-        "finished": any(journal.read(run.journal, "finish")),
-        "accuracy": list(best[-1]["accuracy"]) if best else [],
+        "finished": bool(finish),
+        "accuracy": accuracy,
         "latest": latest,
     }
 
