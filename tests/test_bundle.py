@@ -68,6 +68,79 @@ def test_a_missing_file_is_named(folder: Path) -> None:
         bundle.read_manifest(folder)
 
 
+ENGINE = {
+    "file": "segment_2.engine",
+    "builder": "tensorrt",
+    "version": "11.4",
+    "targets": ["sm89"],
+    "device": "",
+    "batches": [1, 8, 64],
+    "onnx": "0" * 64,
+}
+
+
+def with_engine(folder: Path, engine: object, schema: str = bundle.SCHEMA) -> None:
+    """Let the first segment name an engine, whose file is there and listed."""
+    (folder / "segment_2.engine").write_bytes(b"plan")
+    first, second = json.loads((folder / bundle.MANIFEST).read_text())["segments"]
+    bundle.write_manifest(folder, bundle.read_manifest(folder))
+    edit(folder, segments=[first | {"engine": engine}, second], schema=schema)
+
+
+def test_an_engine_is_read_with_all_that_it_needs(folder: Path) -> None:
+    with_engine(folder, ENGINE)
+    manifest = bundle.read_manifest(folder)
+    first, second = manifest.segments
+    assert first.engine == bundle.EngineFile(
+        "segment_2.engine", "tensorrt", "11.4", ("sm89",), "", (1, 8, 64), "0" * 64
+    )
+    assert second.engine is None
+    assert manifest.stale(first)
+    assert not manifest.stale(second)
+    with_engine(folder, ENGINE | {"onnx": manifest.files["segment_2.onnx"]})
+    manifest = bundle.read_manifest(folder)
+    assert not manifest.stale(manifest.segments[0])
+
+
+@pytest.mark.parametrize("engine", ["", "segment_2.engine"])
+def test_of_an_engine_of_an_older_schema_nothing_is_known(folder: Path, engine: str) -> None:
+    with_engine(folder, engine, schema="1.1")
+    manifest = bundle.read_manifest(folder)
+    assert [segment.engine for segment in manifest.segments] == [None, None]
+    assert "segment_2.engine" in manifest.files
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "segment_2.engine",
+        5,
+        {},
+        ENGINE | {"extra": 1},
+        ENGINE | {"builder": "other"},
+        ENGINE | {"version": 11},
+        ENGINE | {"targets": "sm89"},
+        ENGINE | {"targets": []},
+        ENGINE | {"targets": 89},
+        ENGINE | {"batches": [1, 8]},
+        ENGINE | {"batches": [1, 8, "64"]},
+        ENGINE | {"batches": 64},
+        ENGINE | {"onnx": None},
+    ],
+)
+def test_an_engine_of_another_make_is_an_edit(folder: Path, engine: object) -> None:
+    with_engine(folder, engine)
+    with pytest.raises(BundleError, match=r"manifest\.json: was edited .*; export it again"):
+        bundle.read_manifest(folder)
+
+
+@pytest.mark.parametrize("file", ["other.engine", "../segment_2.engine", ""])
+def test_an_engine_is_the_name_of_a_listed_file(folder: Path, file: str) -> None:
+    with_engine(folder, ENGINE | {"file": file})
+    with pytest.raises(BundleError, match="does not list"):
+        bundle.read_manifest(folder)
+
+
 def test_another_major_schema_is_refused(folder: Path) -> None:
     edit(folder, schema="2.0")
     with pytest.raises(BundleError, match=r"schema 2\.0"):
@@ -82,10 +155,10 @@ def test_an_older_minor_schema_is_read(folder: Path) -> None:
     assert (found.name, found.precision, found.forms) == ("one", "float32", {})
 
 
-@pytest.mark.parametrize("schema", ["1.2", "1.10"])
+@pytest.mark.parametrize("schema", ["1.3", "1.10"])
 def test_a_newer_minor_schema_is_refused_with_what_to_update(folder: Path, schema: str) -> None:
     edit(folder, schema=schema)
-    with pytest.raises(BundleError, match=rf"schema {schema}, this .* reads 1\.1; update exitkit"):
+    with pytest.raises(BundleError, match=rf"schema {schema}, this .* reads 1\.2; update exitkit"):
         bundle.read_manifest(folder)
 
 

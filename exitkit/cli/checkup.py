@@ -229,8 +229,8 @@ def _engine(targets: tuple[str, ...] | None) -> str:
     with tempfile.TemporaryDirectory() as name:
         model = Path(name) / "tiny.onnx"
         model.write_bytes(TINY)
-        built = tensorrt.build(builder, model, model.with_suffix(".engine"))
-    return f"{built.builder} built an engine for {', '.join(built.targets)}"
+        built = tensorrt.build(builder, model, (), model.with_suffix(".engine"))
+    return f"{built.builder} {built.version} built an engine for {', '.join(built.targets)}"
 
 
 def _need_gpu() -> None:

@@ -29,7 +29,7 @@ def exported(report: ExportReport) -> Outcome:
         {
             "exit": segment.exit,
             "file": segment.file,
-            "engine": segment.engine or "none",
+            "engine": segment.engine.file if segment.engine else "none",
             "macs": segment.macs,
             "mmacs": segment.macs / 1e6,
             "share": share,

@@ -101,23 +101,19 @@ def _segments(folder: Path, manifest: Manifest, policy: Policy) -> list[Row]:
 
 def _engines(folder: Path, manifest: Manifest) -> list[Row]:
     """Return one row per engine; one that was built from another ONNX file is stale."""
-    source = {piece.engine: piece.file for piece in manifest.segments if piece.engine}
-    told = {row["file"]: row for row in manifest.origin.get("engines", ())}
-    rows: list[Row] = []
-    for file, onnx in source.items():
-        row = told.get(file, {})
-        fresh = row.get("onnx") == manifest.files[onnx]
-        device = f" ({row['device']})" if row.get("device") else ""
-        rows.append(
-            {
-                "file": file,
-                "mb": _megabytes(folder / file),
-                "builder": row.get("builder", "unknown"),
-                "for": ", ".join(row.get("targets", ())) + device,
-                "state": f"from {onnx}" if fresh else f"stale: not from this {onnx}",
-            }
-        )
-    return rows
+    return [
+        {
+            "file": engine.file,
+            "mb": _megabytes(folder / engine.file),
+            "builder": f"{engine.builder} {engine.version}",
+            "for": ", ".join(engine.targets) + (f" ({engine.device})" if engine.device else ""),
+            "state": f"stale: not from this {piece.file}"
+            if manifest.stale(piece)
+            else f"from {piece.file}",
+        }
+        for piece in manifest.segments
+        if (engine := piece.engine) is not None
+    ]
 
 
 def _proof(folder: Path) -> dict[str, Any]:  # Any: JSON values

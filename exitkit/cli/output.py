@@ -9,10 +9,11 @@ import click
 
 provider_option = click.option(
     "--provider",
-    metavar="cpu|cuda|tensorrt",
+    metavar="cpu|cuda|tensorrt|engines",
     default="cpu",
     show_default=True,
-    help="what ONNX Runtime computes with",
+    help="what computes: ONNX Runtime with one of the first three, or the bundle's own "
+    "TensorRT engines",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from exitkit.bundle import Manifest
-from exitkit.engine import ort, providers
+from exitkit.engine import ort, providers, trt
 from exitkit.engine.engine import Segment
 from exitkit.errors import ConfigError, unknown
 
-NAMES = tuple(providers.PROVIDERS)
+NAMES = (*providers.PROVIDERS, "engines")
 
 
 def load(
@@ -25,12 +25,14 @@ def load(
         manifest: of the same bundle.
         pool: of the processor's threads, "private" or "shared" (see exitkit.engine.ort).
         threads: of the pool; all cores that the process may use where None.
-        provider: what computes. "cpu", "cuda" and "tensorrt" are ONNX Runtime's. On all but
-            "cpu" features stay on the GPU between segments, and there is no shared pool.
+        provider: what computes. "cpu", "cuda" and "tensorrt" are ONNX Runtime's, "engines"
+            runs the bundle's own TensorRT engines. On all but "cpu" features stay on the GPU
+            between segments, and there is no shared pool.
 
     Raises:
         ConfigError: no such provider or pool, or one that cannot be had here.
-        BundleError: a file takes or answers other sizes than the manifest says.
+        BundleError: a file takes or answers other sizes than the manifest says, or engines are
+            missing or stale.
         EngineError: a file cannot be loaded, or something else would compute.
     """
     if provider not in NAMES:
@@ -43,4 +45,6 @@ def load(
             "only the processor has thread pools to share",
             'take pool="private"',
         )
+    if provider == "engines":
+        return trt.load(folder, manifest)
     return ort.load(folder, manifest, pool, threads, provider)

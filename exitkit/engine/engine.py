@@ -47,6 +47,22 @@ class Segment(Protocol):
         """
 
 
+def require_input(segment: Segment, hidden: Any) -> None:  # Any: an array, or rows on a device
+    """Refuse what a segment cannot take.
+
+    Raises:
+        EngineError: another shape or type than float32 [n, *input_shape].
+    """
+    dtype = getattr(hidden, "dtype", np.float32)
+    if hidden.shape[1:] != segment.input_shape or dtype != np.float32:
+        shape = ", ".join(map(str, segment.input_shape))
+        raise EngineError(
+            f"exit {segment.exit} expects float32 [n, {shape}]",
+            f"got {dtype} {list(hidden.shape)}",
+            "was it made for another network, or not preprocessed?",
+        )
+
+
 def all_logits(segments: Sequence[Segment], images: Floats) -> Floats:
     """Return the logits [K, n, C] of images [n, 3, H, W] at every exit; none leaves early.
 

@@ -10,6 +10,7 @@ import onnxruntime
 
 from exitkit import machine
 from exitkit.atomic import sha256
+from exitkit.bundle import BATCHES
 from exitkit.errors import ConfigError, EngineError, unknown
 
 PROVIDERS = {
@@ -25,8 +26,6 @@ CUDA = {
     # hundreds of milliseconds; early exits make all sizes. This asks cuDNN for its best guess.
     "cudnn_conv_algo_search": "HEURISTIC",
 }
-# Smallest batch, the one that TensorRT optimises for, and the largest.
-BATCHES = (1, 8, 64)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
+from exitkit.engine.engine import require_input
 from exitkit.errors import EngineError
 
 # Each of them derives from Exception alone. EPFail is what CUDA and TensorRT report.
@@ -61,13 +62,7 @@ class OrtSegment:
         return outputs[0], outputs[1] if len(outputs) > 1 else None
 
     def _check(self, hidden: Any) -> None:  # Any: an array, or rows on a device
-        dtype = getattr(hidden, "dtype", np.float32)
-        if hidden.shape[1:] != self.input_shape or dtype != np.float32:
-            raise EngineError(
-                f"exit {self.exit} expects float32 [n, {', '.join(map(str, self.input_shape))}]",
-                f"got {dtype} {list(hidden.shape)}",
-                "was it made for another network, or not preprocessed?",
-            )
+        require_input(self, hidden)
 
     def _failed(self, error: Exception) -> EngineError:
         found = f"ONNX Runtime failed ({error})"

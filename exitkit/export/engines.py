@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from exitkit.bundle import Manifest
+from exitkit.bundle import EngineFile, Manifest
 from exitkit.errors import ExportError
 from exitkit.export import tensorrt
 
@@ -24,12 +24,14 @@ def write(
         ExportError: no builder is installed, or it refuses a segment; no engine is left behind.
     """
     builder = tensorrt.find(targets)
-    built: list[tensorrt.EngineFile] = []
+    built: list[EngineFile] = []
     try:
         for segment in manifest.segments:
             file = folder / segment.file
-            built.append(tensorrt.build(builder, file, file.with_suffix(".engine")))
-            progress(f"{built[-1].file}: {built[-1].builder} for {', '.join(builder.targets)}")
+            target = file.with_suffix(".engine")
+            built.append(tensorrt.build(builder, file, segment.input_shape, target))
+            made = f"{built[-1].builder} {built[-1].version}"
+            progress(f"{target.name}: {made} for {', '.join(builder.targets)}")
     except ExportError:
         for engine in built:
             (folder / engine.file).unlink()
@@ -37,8 +39,7 @@ def write(
     return dataclasses.replace(
         manifest,
         segments=tuple(
-            dataclasses.replace(segment, engine=engine.file)
+            dataclasses.replace(segment, engine=engine)
             for segment, engine in zip(manifest.segments, built, strict=True)
         ),
-        origin={**manifest.origin, "engines": [dataclasses.asdict(engine) for engine in built]},
     )

@@ -62,5 +62,4 @@ def _origin(source: Source, opsets: dict[str, int]) -> dict[str, Any]:  # Any: J
         "trained_exits": list(source.card.exits),
         "pruned": pruned and {"run": pruned.run, "ratio": pruned.ratio, "of": pruned.network},
         "opset": opsets,
-        "engines": [],
     }

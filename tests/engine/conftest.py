@@ -10,10 +10,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from exitkit import bundle
 from exitkit.bundle import Manifest, Segment
-from exitkit.engine import ort
+from exitkit.engine import cuda, ort, trt
 from exitkit.engine.engine import Engine
 from exitkit.images import ImageSpec
 from exitkit.policy.policy import Policy
+
+from .host_gpu import HostCuda, HostTrt, Machine, with_engines
 
 NETWORK = "e" * 64
 CLASSES = ("cat", "dog", "eel", "fox", "gnu")
@@ -107,3 +109,13 @@ def table(engine: Engine, images: np.ndarray) -> np.ndarray:
         logits, hidden = segment.run(hidden)
         rows.append(logits)
     return np.stack(rows)
+
+
+@pytest.fixture
+def machine(make_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Machine:
+    folder = make_bundle()
+    host = HostCuda()
+    other = HostTrt(host)
+    monkeypatch.setattr(trt, "package", lambda builder: {"tensorrt": other}.get(builder))
+    monkeypatch.setattr(cuda, "find", lambda: cuda.attach(host))
+    return Machine(folder, with_engines(folder), host, other)

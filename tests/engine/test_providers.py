@@ -153,7 +153,7 @@ def test_images_in_any_memory_order_are_read_right(resident: Engine, images: np.
 
 
 def test_an_unknown_provider_names_the_choices(tiny: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no such provider.*cpu, cuda, tensorrt"):
+    with pytest.raises(ConfigError, match=r"no such provider.*cpu, cuda, engines, tensorrt"):
         backends.load(tiny, bundle.read_manifest(tiny), provider="gpu")
 
 

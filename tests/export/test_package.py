@@ -76,13 +76,13 @@ def test_costs_count_only_the_kept_heads(report: ExportReport, trained_run: Run)
 
 
 def test_engines_say_what_they_were_built_from(report: ExportReport) -> None:
-    for segment, engine in zip(
-        report.manifest.segments, report.manifest.origin["engines"], strict=True
-    ):
-        assert segment.engine == engine["file"] == f"segment_{segment.exit}.engine"
-        assert engine["onnx"] == sha256(report.folder / segment.file)
-        assert engine["targets"] == ["sm89"]
-        assert engine["builder"].startswith("tensorrt_rtx ")
+    for segment in report.manifest.segments:
+        engine = segment.engine
+        assert engine is not None
+        assert engine.file == f"segment_{segment.exit}.engine"
+        assert engine.onnx == sha256(report.folder / segment.file)
+        assert (engine.builder, engine.targets) == ("tensorrt_rtx", ("sm89",))
+        assert not report.manifest.stale(segment)
 
 
 def test_policy_and_sweep_come_from_the_tune_scores(report: ExportReport, trained_run: Run) -> None:
@@ -166,8 +166,7 @@ def test_without_tensorrt_the_onnx_bundle_stays_complete(
         package.export(trained_run, exits=(1,), trt=True, root=tmp_path)
     assert caught.value.exit_code == 1
     manifest = read_manifest(tmp_path / "latest")
-    assert [(s.file, s.engine) for s in manifest.segments] == [("segment_1.onnx", "")]
-    assert manifest.origin["engines"] == []
+    assert [(s.file, s.engine) for s in manifest.segments] == [("segment_1.onnx", None)]
 
 
 def test_bad_requests_write_nothing(trained_run: Run, tmp_path: Path) -> None:

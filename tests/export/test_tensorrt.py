@@ -3,12 +3,19 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from exitkit.atomic import sha256
+from exitkit.bundle import EngineFile
 from exitkit.errors import ConfigError, ExportError
-from exitkit.export import tensorrt
+from exitkit.export import onnx, segments, tensorrt
 from exitkit.export.onnx import OnnxFile
+from exitkit.export.precision import half, int8
+from exitkit.models.build import build
+
+SHAPE = (3, 8, 8)
 
 
 @pytest.fixture
@@ -20,11 +27,12 @@ def test_an_engine_is_built_ahead_of_time_for_named_targets(
     written: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     builder = tensorrt.find(("sm89", "sm120"))
-    engine = tensorrt.build(builder, written, tmp_path / "segment_2.engine")
+    engine = tensorrt.build(builder, written, SHAPE, tmp_path / "segment_2.engine")
     assert (tmp_path / "segment_2.engine").stat().st_size > 10_000
-    assert engine == tensorrt.EngineFile(
+    assert engine == EngineFile(
         "segment_2.engine",
-        f"tensorrt_rtx {builder.module.__version__}",
+        "tensorrt_rtx",
+        builder.module.__version__,
         ("sm89", "sm120"),
         "",
         (1, 8, 64),
@@ -39,7 +47,7 @@ def test_float32_is_not_rounded(written: Path) -> None:
     maker = trt.Builder(trt.Logger())
     network = maker.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     assert trt.OnnxParser(network, trt.Logger()).parse(written.read_bytes())
-    config = tensorrt._config(builder, maker, network)
+    config = tensorrt._config(builder, maker, "hidden", SHAPE)
     assert not config.get_flag(trt.BuilderFlag.TF32)
 
 
@@ -54,7 +62,7 @@ def test_without_targets_it_builds_for_ampere_ada_and_blackwell() -> None:
 def test_a_refusal_carries_the_builders_own_words(written: Path, tmp_path: Path) -> None:
     # Turing has no float32 matrix product in TensorRT-RTX.
     with pytest.raises(ExportError, match=r"segment_2\.onnx for sm75: .*FP32 GEMM") as caught:
-        tensorrt.build(tensorrt.find(("sm75",)), written, tmp_path / "x.engine")
+        tensorrt.build(tensorrt.find(("sm75",)), written, SHAPE, tmp_path / "x.engine")
     assert caught.value.exit_code == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -63,7 +71,7 @@ def test_a_damaged_onnx_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"not a graph")
     with pytest.raises(ExportError, match=r"broken\.onnx"):
         tensorrt.build(
-            tensorrt.find(("sm89",)), tmp_path / "broken.onnx", tmp_path / "broken.engine"
+            tensorrt.find(("sm89",)), tmp_path / "broken.onnx", SHAPE, tmp_path / "broken.engine"
         )
     assert [p.name for p in tmp_path.iterdir()] == ["broken.onnx"]
 
@@ -86,3 +94,38 @@ def test_without_any_tensorrt_the_message_names_the_extra(monkeypatch: pytest.Mo
     with pytest.raises(ExportError, match=r'pip install "exitkit\[trt-rtx\]"') as caught:
         tensorrt.find()
     assert caught.value.exit_code == 1
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, tuple[int, ...]]:
+    """Files of a small ResNet-18 up to exits 1 and 2, and what they take."""
+    folder = tmp_path_factory.mktemp("resnet")
+    torch.manual_seed(0)
+    pieces = segments.cut(build("resnet18", 5, width=0.125).eval(), (1, 2))
+    return {
+        onnx.write(piece, shape, folder / f"segment_{piece.exit}.onnx").path: shape
+        for piece, shape in zip(pieces, segments.input_shapes(pieces, 32, 32), strict=True)
+    }
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_resnet_in_fewer_bits_is_built(
+    resnet: dict[Path, tuple[int, ...]], precision: str, tmp_path: Path
+) -> None:
+    builder, before = tensorrt.find(("sm89",)), None
+    for plain, shape in resnet.items():
+        file = tmp_path / plain.name
+        if precision == "fp16":
+            half.convert(plain, file)
+        else:
+            images = np.random.default_rng(0).random((40, *shape), dtype=np.float32)
+            int8.quantise(plain, file, [images], signed=True, before=before)
+        before = file
+        built = tensorrt.build(builder, file, shape, file.with_suffix(".engine"))
+        assert built.onnx == sha256(file)
+        assert file.with_suffix(".engine").stat().st_size > 10_000
+
+
+def test_the_profile_has_the_manifests_shape(written: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"segment_2\.onnx for sm89: tensorrt_rtx refused it"):
+        tensorrt.build(tensorrt.find(("sm89",)), written, (3, 9, 9), tmp_path / "x.engine")

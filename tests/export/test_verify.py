@@ -178,19 +178,11 @@ def test_inspect_refuses_a_bundle_without_a_proof(copied: Path) -> None:
 def test_inspect_names_an_engine_from_another_network(copied: Path) -> None:
     manifest = bundle.read_manifest(copied)
     (copied / "segment_4.engine").write_bytes(b"plan")
-    pieces = (
-        manifest.segments[0],
-        dataclasses.replace(manifest.segments[1], engine="segment_4.engine"),
+    engine = bundle.EngineFile(
+        "segment_4.engine", "tensorrt", "11.4", ("sm90",), "NVIDIA H100", (1, 8, 64), "old"
     )
-    row = {
-        "file": "segment_4.engine",
-        "builder": "tensorrt 11.4",
-        "targets": ["sm90"],
-        "onnx": "old",
-    }
-    told = dataclasses.replace(
-        manifest, segments=pieces, origin={**manifest.origin, "engines": [row]}
-    )
+    first, last = manifest.segments
+    told = dataclasses.replace(manifest, segments=(first, dataclasses.replace(last, engine=engine)))
     bundle.write_manifest(copied, told)
     said = typed("inspect", str(copied))
     assert "tensorrt 11.4" in said.stdout

@@ -254,7 +254,7 @@ def test_tensorrt_builds_the_signed_kind(
     zeros = [array for name, array in stored.items() if name.endswith("zero_point")]
     assert zeros
     assert all(array.dtype == np.int8 and not array.any() for array in zeros)
-    tensorrt.build(tensorrt.find(("sm89",)), signed, tmp_path / "segment_2.engine")
+    tensorrt.build(tensorrt.find(("sm89",)), signed, (3, 8, 8), tmp_path / "segment_2.engine")
     plain = drawn.run(tiny[0] / "segment_2.onnx", batches[0])[0]
     off = np.sqrt(np.square(drawn.run(signed, batches[0])[0] - plain).mean()) / plain.std()
     assert 1e-4 < off < 0.04
