@@ -7,8 +7,12 @@ Two builders, both fed with the segment's ONNX file:
   targets, built on the processor; the GPU's final kernels are compiled where the engine is loaded.
 
 Precision is what the ONNX file says. (TensorRT 11 has one flag of precision left, TF32.)
+
+Package `tensorrt` tries many kernels on the GPU and keeps their times in the user's cache folder,
+so that the next engine is built sooner. (TensorRT-RTX tries none before an engine is loaded.)
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +20,7 @@ from typing import Any
 
 import torch
 
+from exitkit import machine
 from exitkit.atomic import replacing, sha256
 from exitkit.bundle import BATCHES, EngineFile
 from exitkit.engine import trt
@@ -102,9 +107,13 @@ def build(
     if not parser.parse(onnx_file.read_bytes()):
         raise _refused(builder, onnx_file, complaints)
     config = _config(builder, maker, network.get_input(0).name, input_shape)
+    if builder.name == "tensorrt":
+        read_timings(config, timing_file(builder))
     plan = maker.build_serialized_network(network, config)
     if plan is None:
         raise _refused(builder, onnx_file, complaints)
+    if builder.name == "tensorrt":
+        write_timings(config, timing_file(builder))
     with replacing(engine_file) as temporary:
         temporary.write_bytes(bytes(plan))
     return EngineFile(
@@ -116,6 +125,26 @@ def build(
         BATCHES,
         sha256(onnx_file),
     )
+
+
+def timing_file(builder: Builder) -> Path:
+    """Return where the times of kernels lie: they hold for one version on one kind of GPU."""
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{builder.module.__version__} {builder.device}")
+    return machine.cache_folder() / "tensorrt" / f"{name}.timing"
+
+
+def read_timings(config: Any, file: Path) -> None:  # Any: TensorRT's IBuilderConfig
+    """Let a build begin with the times in `file`, or with none where TensorRT refuses them."""
+    for held in (file.read_bytes() if file.is_file() else b"", b""):
+        cache = config.create_timing_cache(held)
+        if cache is not None and config.set_timing_cache(cache, ignore_mismatch=False):
+            return
+
+
+def write_timings(config: Any, file: Path) -> None:  # Any: TensorRT's IBuilderConfig
+    """Keep the times that a build began with and measured; whole, or as they were."""
+    with replacing(file) as temporary:
+        temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
 
 
 def _config(builder: Builder, maker: Any, name: str, shape: tuple[int, ...]) -> Any:

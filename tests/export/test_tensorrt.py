@@ -2,6 +2,8 @@
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,3 +131,49 @@ def test_a_resnet_in_fewer_bits_is_built(
 def test_the_profile_has_the_manifests_shape(written: Path, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"segment_2\.onnx for sm89: tensorrt_rtx refused it"):
         tensorrt.build(tensorrt.find(("sm89",)), written, (3, 9, 9), tmp_path / "x.engine")
+
+
+class Config:
+    """A builder's configuration, as far as times of kernels go; those of other GPUs it refuses."""
+
+    def __init__(self) -> None:
+        self.cache: Any = None
+
+    def create_timing_cache(self, held: bytes) -> Any:
+        return None if held == b"damaged" else SimpleNamespace(serialize=lambda: held or b"new")
+
+    def set_timing_cache(self, cache: Any, ignore_mismatch: bool) -> bool:
+        assert ignore_mismatch is False
+        if cache.serialize() == b"of another GPU":
+            return False
+        self.cache = cache
+        return True
+
+    def get_timing_cache(self) -> Any:
+        return self.cache
+
+
+@pytest.mark.parametrize("held", [b"damaged", b"of another GPU", None])
+def test_times_that_do_not_hold_are_measured_anew(tmp_path: Path, held: bytes | None) -> None:
+    file = tmp_path / "cache" / "x.timing"
+    if held is not None:
+        file.parent.mkdir()
+        file.write_bytes(held)
+    config = Config()
+    tensorrt.read_timings(config, file)
+    tensorrt.write_timings(config, file)
+    assert file.read_bytes() == b"new"
+    assert list(file.parent.iterdir()) == [file]
+    file.write_bytes(b"measured")
+    tensorrt.read_timings(config, file)
+    assert config.cache.serialize() == b"measured"
+
+
+def test_times_hold_for_one_version_and_one_kind_of_gpu(user_cache: Path) -> None:
+    def file(version: str, device: str) -> Path:
+        module = SimpleNamespace(__version__=version)
+        return tensorrt.timing_file(tensorrt.Builder(module, "tensorrt", ("sm89",), device))
+
+    assert file("11.4.0", "NVIDIA L4") == user_cache / "tensorrt" / "11.4.0-NVIDIA-L4.timing"
+    names = {file(v, d) for v in ("11.4.0", "11.5.0") for d in ("NVIDIA L4", "NVIDIA L40S")}
+    assert len(names) == 4
