@@ -90,7 +90,7 @@ def command(
     if provider != "cpu":
         raise ConfigError(f"--provider {provider}", "is for --verify", "leave it out")
     kept = _numbers(exits)
-    targets = tuple(trt_target.split(",")) if trt_target else None
+    targets = None if trt_target is None else tuple(trt_target.split(","))
     from exitkit import runs
     from exitkit.cli import exporting
     from exitkit.export import package

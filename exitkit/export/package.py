@@ -111,11 +111,12 @@ def export(
         ConfigError: unknown exits, targets or names; nothing is written.
         ParityError: the export decides differently; nothing is written, an older bundle stays.
         ExportError: the ONNX exporter refuses the network (nothing is written), or TensorRT
-            cannot build, or Triton cannot take it: then the bundle is written, complete.
+            cannot build, or Triton cannot take it: then the bundle is written, complete, and
+            what would come after that is not.
     """
     if trt_target is not None and not trt:
         raise ConfigError("TensorRT targets", "no engines are asked for", "add --trt")
-    tensorrt.check(trt_target or ())
+    tensorrt.check(trt_target)
     onnx.check_opset(opset)
     converted.check(precision)
     others = composed.names(forms)
@@ -150,7 +151,8 @@ def export(
         manifest = read_manifest(folder)
     _note(run, final, proof, fitted)
     if failure is not None:
-        do = f"{failure.do}; {final} was written without engines"
+        left = "" if triton is None else f", and no Triton model repository in {triton}"
+        do = f"{failure.do}; {final} was written without engines{left}"
         raise ExportError(failure.asked, failure.found, do) from failure
     repository = None
     if triton is not None:

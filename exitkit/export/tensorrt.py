@@ -24,7 +24,7 @@ from exitkit import machine
 from exitkit.atomic import replacing, sha256
 from exitkit.bundle import BATCHES, EngineFile
 from exitkit.engine import trt
-from exitkit.errors import ExportError, unknown
+from exitkit.errors import ConfigError, ExportError, unknown
 
 TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 # What TensorRT-RTX covers by itself: one engine for Ampere, Ada and Blackwell. Turing (sm75) has
@@ -49,13 +49,20 @@ class Builder:
     device: str
 
 
-def check(targets: Sequence[str]) -> None:
-    """Refuse a target that TensorRT-RTX cannot build for; needs no TensorRT.
+def check(targets: Sequence[str] | None) -> None:
+    """Refuse targets that TensorRT-RTX cannot build for; needs no TensorRT.
+
+    Args:
+        targets: None where none were named.
 
     Raises:
         ConfigError: with the choices.
     """
-    for target in targets:
+    if targets is not None and not targets:
+        raise ConfigError(
+            "TensorRT targets", "none are named", f"name some of {', '.join(TARGETS)}"
+        )
+    for target in targets or ():
         if target not in TARGETS:
             raise unknown("TensorRT target", target, TARGETS)
 
@@ -64,10 +71,10 @@ def find(targets: Sequence[str] | None = None) -> Builder:
     """Choose a builder: with `targets` always ahead of time, else the GPU at hand if it can be.
 
     Raises:
-        ConfigError: a target that does not exist.
+        ConfigError: a target that does not exist, or an empty list of them.
         ExportError: no TensorRT is installed that can build here; names the extra to install.
     """
-    check(targets or ())
+    check(targets)
     if targets is None and torch.cuda.is_available():
         module = trt.package("tensorrt")
         if module is not None:
@@ -75,7 +82,8 @@ def find(targets: Sequence[str] | None = None) -> Builder:
             return Builder(module, "tensorrt", (f"sm{major}{minor}",), torch.cuda.get_device_name())
     module = trt.package("tensorrt_rtx")
     if module is not None:
-        return Builder(module, "tensorrt_rtx", tuple(targets or DEFAULT_TARGETS), "")
+        chosen = DEFAULT_TARGETS if targets is None else tuple(targets)
+        return Builder(module, "tensorrt_rtx", chosen, "")
     raise ExportError(
         "TensorRT engines (--trt)",
         "no TensorRT that can build on this machine is installed",

@@ -14,10 +14,12 @@ import numpy as np
 import onnx as onnx_library
 import pytest
 import torch
+from click.testing import CliRunner
 
 from exitkit import journal, scores
 from exitkit.atomic import sha256
 from exitkit.bundle import read_manifest
+from exitkit.cli import export
 from exitkit.errors import ConfigError, DataError, EngineError, ExportError, ParityError
 from exitkit.export import onnx, package
 from exitkit.export.package import ExportReport
@@ -162,9 +164,11 @@ def test_without_tensorrt_the_onnx_bundle_stays_complete(
 ) -> None:
     for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ExportError, match=r"exitkit\[trt-rtx\].* without engines") as caught:
-        package.export(trained_run, exits=(1,), trt=True, root=tmp_path)
+    models, words = tmp_path / "models", "without engines, and no Triton model repository in"
+    with pytest.raises(ExportError, match=rf"exitkit\[trt-rtx\].* {words} {models}") as caught:
+        package.export(trained_run, exits=(1,), trt=True, triton=models, root=tmp_path)
     assert caught.value.exit_code == 1
+    assert not models.exists()
     manifest = read_manifest(tmp_path / "latest")
     assert [(s.file, s.engine) for s in manifest.segments] == [("segment_1.onnx", None)]
 
@@ -174,6 +178,7 @@ def test_bad_requests_write_nothing(trained_run: Run, tmp_path: Path) -> None:
     for settings, words in (
         ({"exits": (7,)}, "exit 7: resnet18 has exits 1, 2, 3, 4"),
         ({"trt": True, "trt_target": ("sm90",)}, "no such TensorRT target"),
+        ({"trt": True, "trt_target": ()}, "TensorRT targets: none are named; name some of sm75"),
         ({"trt_target": ("sm89",)}, "add --trt"),
         ({"name": "latest"}, "is no plain name"),
         ({"what": "leader"}, "--what leader: this run was trained by deep"),
@@ -184,6 +189,13 @@ def test_bad_requests_write_nothing(trained_run: Run, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=words):
             package.export(trained_run, root=root, **settings)
     assert not root.exists()
+
+
+def test_an_empty_list_of_targets_is_no_default(trained_run: Run) -> None:
+    asked = [str(trained_run.folder), "--trt", "--trt-target", ""]
+    said = CliRunner().invoke(export.command, asked)
+    assert isinstance(said.exception, ConfigError)
+    assert "TensorRT target '': no such TensorRT target" in str(said.exception)
 
 
 def test_an_opset_that_the_runtime_cannot_load_leaves_nothing(
