@@ -9,6 +9,22 @@ from exitkit.errors import ExportError
 from exitkit.export import tensorrt
 
 
+def missing(targets: Sequence[str] | None) -> ExportError | None:
+    """Return why no engine can be built on this machine; None where one can be.
+
+    Args:
+        targets: compute capabilities to build for ahead of time; the GPU at hand where None.
+
+    Raises:
+        ConfigError: a target that does not exist, or an empty list of them.
+    """
+    try:
+        tensorrt.find(targets)
+    except ExportError as error:
+        return error
+    return None
+
+
 def write(
     folder: Path, manifest: Manifest, targets: Sequence[str] | None, progress: Callable[[str], None]
 ) -> Manifest:

@@ -22,6 +22,7 @@ from exitkit.export import (
     choices,
     composed,
     converted,
+    earlier,
     engines,
     fit,
     onnx,
@@ -125,24 +126,27 @@ def export(
     final = root / choices.name(name, run.name)
     if triton is not None:
         place.check(triton, final.name)
-    source = read(run, card, progress)
-    failure = None
+    failure = engines.missing(trt_target) if trt else None
+    building_engines = trt and failure is None
+    if failure is not None:
+        progress(f"{failure.asked}: {failure.found}; the bundle will be written without engines")
     if final.exists():
-        progress(f"{final} is there and will be replaced")
+        progress(earlier.told(final, engines=building_engines))
+    source = read(run, card, progress)
     with building(final) as folder:
         manifest = staged.write(folder, source, kept, opset, progress)
         reference = trained.reference(source.network, kept, source.sets.tune, card.image)
         reference.fitting().save(folder / REFERENCE)
         macs = source.costs.leaving(kept)
         made = converted.write(
-            folder, manifest, source, precision, macs, tensorrt=trt, progress=progress
+            folder, manifest, source, precision, macs, tensorrt=building_engines, progress=progress
         )
         manifest, fitted = made.manifest, made.fitted
         fitted.policy.write(folder / POLICY)
         fit.write_sweep(folder / SWEEP, fitted)
         manifest = composed.write(folder, manifest, fitted.policy, others, progress)
         proof, checks = _prove(folder, manifest, made, reference, progress)
-        if trt:
+        if building_engines:
             try:
                 manifest = engines.write(folder, manifest, trt_target, progress)
             except ExportError as error:  # the bundle without engines is still worth having
@@ -150,7 +154,12 @@ def export(
         write_manifest(folder, manifest)
         manifest = read_manifest(folder)
     _note(run, final, proof, fitted)
+    warning = costs.warning(source.costs, card.heads, kept)
+    carried = f"{REFERENCE} holds {len(reference.fitting())} images of the tune split"
+    notes = (carried, *made.notes, *(() if warning is None else (warning,)))
     if failure is not None:
+        for note in notes:
+            progress(note)
         left = "" if triton is None else f", and no Triton model repository in {triton}"
         do = f"{failure.do}; {final} was written without engines{left}"
         raise ExportError(failure.asked, failure.found, do) from failure
@@ -158,9 +167,6 @@ def export(
     if triton is not None:
         repository = whole.of_bundle(final, triton)
         progress(f"Triton model repository: {repository}")
-    warning = costs.warning(source.costs, card.heads, kept)
-    carried = f"{REFERENCE} holds {len(reference.fitting())} images of the tune split"
-    notes = (carried, *made.notes, *(() if warning is None else (warning,)))
     return ExportReport(
         final, proof, checks, made.change, manifest, fitted.chosen, repository, notes
     )

@@ -160,14 +160,29 @@ def test_a_broken_segment_is_refused_and_nothing_is_left(
 
 
 def test_without_tensorrt_the_onnx_bundle_stays_complete(
-    trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    report: ExportReport, trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    shutil.copytree(report.folder, tmp_path / "small")
+    lines: list[str] = []
     for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
         monkeypatch.setitem(sys.modules, name, None)
     models, words = tmp_path / "models", "without engines, and no Triton model repository in"
     with pytest.raises(ExportError, match=rf"exitkit\[trt-rtx\].* {words} {models}") as caught:
-        package.export(trained_run, exits=(1,), trt=True, triton=models, root=tmp_path)
+        package.export(
+            trained_run,
+            exits=(1,),
+            trt=True,
+            triton=models,
+            root=tmp_path,
+            progress=lines.append,
+        )
     assert caught.value.exit_code == 1
+    # Said before any work; what else there is to know comes with the error.
+    assert lines[0].endswith("is installed; the bundle will be written without engines")
+    assert lines[1].endswith(
+        "small is there and will be replaced, and its TensorRT engines with it"
+    )
+    assert lines[-1].startswith("reference.npz holds ")
     assert not models.exists()
     manifest = read_manifest(tmp_path / "latest")
     assert [(s.file, s.engine) for s in manifest.segments] == [("segment_1.onnx", None)]

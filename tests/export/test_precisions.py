@@ -1,6 +1,7 @@
 """A whole export in another precision: another network, with a policy of its own, proven anew."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import onnx
 import pytest
 
 from exitkit import bundle, scores
-from exitkit.errors import BundleError, ConfigError, DataError, ParityError
+from exitkit.errors import BundleError, ConfigError, DataError, ExportError, ParityError
 from exitkit.export import converted, package, verify
 from exitkit.export.limits import LIMITS, Limits
 from exitkit.export.package import ExportReport
@@ -130,6 +131,27 @@ def test_bad_precisions_and_too_few_images_leave_nothing(
     with pytest.raises(DataError, match="calibration images, at least 1000 are needed"):
         package.export(trained_run, exits=(1,), precision="int8", root=tmp_path / "b")
     assert list((tmp_path / "b").iterdir()) == []
+
+
+def test_where_no_engine_can_be_built_int8_is_the_processors(
+    trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
+        monkeypatch.setitem(sys.modules, name, None)
+    lines: list[str] = []
+    with pytest.raises(ExportError, match="was written without engines"):
+        package.export(
+            trained_run,
+            exits=(1,),
+            precision="int8",
+            trt=True,
+            root=tmp_path,
+            progress=lines.append,
+        )
+    graph = onnx.load(tmp_path / "latest" / "segment_1.onnx").graph
+    zeros = {w.data_type for w in graph.initializer if w.name.endswith("zero_point") and not w.dims}
+    assert onnx.TensorProto.UINT8 in zeros  # which TensorRT does not know
+    assert not any("for TensorRT save nothing" in line for line in lines)
 
 
 def test_a_loss_of_accuracy_is_refused(
