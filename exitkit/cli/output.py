@@ -9,11 +9,11 @@ import click
 
 provider_option = click.option(
     "--provider",
-    metavar="cpu|cuda|tensorrt|engines",
+    metavar="cpu|cuda|tensorrt|engines|torch",
     default="cpu",
     show_default=True,
-    help="what computes: ONNX Runtime with one of the first three, or the bundle's own "
-    "TensorRT engines",
+    help="what computes: ONNX Runtime with one of the first three, the bundle's own TensorRT "
+    "engines, or torch with CUDA graphs of the run's network",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 

@@ -38,7 +38,7 @@ def verify(folder: Path, provider: str = "cpu") -> Verified:
 
     Args:
         folder: of the bundle.
-        provider: what the segments are computed with: "cpu", "cuda" or "tensorrt". Other forms
+        provider: what the segments are computed with, see exitkit.engine.backends. Other forms
             are asked on the processor.
 
     Raises:

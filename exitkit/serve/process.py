@@ -109,12 +109,12 @@ def run(
         limits: of the server.
         pool: of threads, see `warmup.prepare`.
         threads: of the pool; all cores where None.
-        provider: what computes: "cpu", "cuda" or "tensorrt".
+        provider: what computes, see exitkit.engine.backends.
         echo: told the operating point and the address, line by line.
 
     Raises:
         ConfigError: the port is in use (said before the model is loaded), a wrong threshold, a
-            provider that this ONNX Runtime is built without.
+            provider that cannot be had here.
         BundleError: no bundle, or a damaged one.
     """
     with listen(host, port) as socket_:
