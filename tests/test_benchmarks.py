@@ -4,6 +4,7 @@ import importlib
 import json
 import random
 import zipfile
+from argparse import Namespace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -125,3 +126,41 @@ def test_archives_are_unpacked_whole_or_not_at_all(tune_mate: ModuleType, tmp_pa
     with pytest.raises(FileNotFoundError):
         tune_mate.cifar100.images(tmp_path, tmp_path / "more")
     assert not list((tmp_path / "more").iterdir())
+
+
+@pytest.fixture
+def torch_graphs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module("torch_graphs")
+
+
+def test_graphs_are_held_against_the_stages_at_the_rows_that_reach_them(
+    torch_graphs: ModuleType,
+) -> None:
+    import torch
+
+    from exitkit.export.graphs import Eager
+
+    place = Eager(torch.device("cpu"))
+    shares = torch_graphs.SHARES
+    options = Namespace(width=0.0625, batches=(2,), shares=shares, rounds=1)
+    (row,) = torch_graphs.measure(options, place, place)  # asserts where images leave
+    assert (row["batch"], row["rounds"], len(row["stage_ms"])) == (2, 1, 4)
+    # Of 2 images 2, 1, 0.5 and 0.2 reach the stages; the last counts as its share of one.
+    times = {"graphs": [64.0], "eager": [128.0], "all": [9.0], "plain": [8.0], "plain eager": [7.0]}
+    row = torch_graphs.row({**times, 0: [0.5], 1: [0.2], 2: [0.1], 3: [1.0]}, 2, shares)
+    assert (row["limit_ms"], row["graphs_ms"], row["graphs_over_limit"]) == (1.0, 2.0, 2.0)
+    assert (row["graphs_over_plain"], row["graphs_over_eager"]) == (0.25, 0.5)
+    row = torch_graphs.row({**times, 0: [0.4], 1: [0.4], 2: [0.4], 3: [1.0]}, 1, shares)
+    assert row["limit_ms"] == 0.8  # 1, 0.5, 0.25 and 0.1 of one image's times
+
+
+def test_graphs_are_not_measured_without_a_gpu(
+    torch_graphs: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("sys.argv", ["torch_graphs.py"])
+    with pytest.raises(SystemExit, match="sees no CUDA GPU here"):
+        torch_graphs.main()
