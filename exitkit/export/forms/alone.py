@@ -3,8 +3,9 @@
     python -P alone.py FORM.onnx TABLE.npz ANSWERS.npz
 
 TABLE has images [N, 3, H, W], thresholds [L, K-1], batches [any] (sizes that take turns) and
-threads []. ANSWERS gets exit, label and confidence, each [L, N]: row l is for thresholds l. A
-form with thresholds per row gets those of every l in each batch.
+threads []. ANSWERS gets exit and confidence, [L, N], and probabilities, [L, N, C]: row l is for
+thresholds l. Of a form that gives logits it gets logits, [L, N, K, C]. A form with thresholds per
+row gets those of every l in each batch.
 """
 
 import itertools
@@ -34,8 +35,9 @@ def main(form: str, table: str, answers: str) -> None:
     ranks = {entry.name: len(entry.shape) for entry in session.get_inputs()}
     per_row = ranks.get("thresholds") == 2
     whose = turns(len(levels), len(images), per_row)
-    # Any: numbers of three types
-    found: dict[str, list[NDArray[Any]]] = {"exit": [], "label": [], "confidence": []}
+    names = ["probabilities", "confidence", "exit"]
+    names += [entry.name for entry in session.get_outputs() if entry.name == "logits"]
+    found: dict[str, list[NDArray[Any]]] = {name: [] for name in names}  # Any: of several types
     for level, own in zip(levels, whose, strict=True):
         start, steps = 0, itertools.cycle(sizes)
         while start < len(images):
@@ -44,19 +46,18 @@ def main(form: str, table: str, answers: str) -> None:
             feed = {"images": images[rows]}
             if "thresholds" in ranks:
                 feed["thresholds"] = levels[own[rows]] if per_row else level
-            names = ["probabilities", "confidence", "exit"]
-            probabilities, confidence, exits = session.run(names, feed)
-            found["exit"].append(exits)
-            found["label"].append(probabilities.argmax(axis=1))
-            found["confidence"].append(confidence)
+            for name, values in zip(names, session.run(names, feed), strict=True):
+                # logits come as [K, rows, C]
+                found[name].append(values.swapaxes(0, 1) if name == "logits" else values)
     table_of = {name: by_level(np.concatenate(rows), whose) for name, rows in found.items()}
     np.savez(answers, allow_pickle=False, **table_of)
 
 
 def by_level(values: NDArray[Any], whose: NDArray[np.int64]) -> NDArray[Any]:
-    """Return values [L x N], in the order of turns, as [L, N] in the order of thresholds."""
-    table = np.empty(whose.shape, dtype=values.dtype)
-    table[whose, np.arange(whose.shape[1])] = values.reshape(whose.shape)
+    """Return values [L x N, ...], in the order of turns, as [L, N, ...] in that of thresholds."""
+    shape = (*whose.shape, *values.shape[1:])
+    table = np.empty(shape, dtype=values.dtype)
+    table[whose, np.arange(whose.shape[1])] = values.reshape(shape)
     return table
 
 

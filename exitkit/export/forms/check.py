@@ -4,12 +4,16 @@ The engine answers every image at several thresholds; then the form does, in a p
 that loads ONNX Runtime and NumPy and no exitkit, in batches of mixed sizes. The networks are the
 same, but the runtime may order sums differently in one graph than in several, so what is near to
 a threshold is counted apart, exactly as `agreement.py` does between a network and its export.
+
+Whatever the precision of the segments, the form has the very same ones: so the limits are those
+of float32. One large logit makes everything near. Then these still hold: few decisions may differ
+near or not, in all and at each setting (`limits.py`), and no probability by more than `MOST`.
 """
 
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +26,13 @@ from exitkit.engine.engine import Engine, all_logits
 from exitkit.errors import DataError, ExportError, ParityError
 from exitkit.export.agreement import ROUNDING, Comparison
 from exitkit.export.forms import alone
+from exitkit.export.limits import FLOAT32
+from exitkit.policy import criteria
 
-SCHEMA = "1.0"
+SCHEMA = "1.1"
 BATCHES = (1, 3, 32, 8)  # sizes in which the form gets the images, taking turns
 ENGINE_BATCH = 32
+MOST = 0.01  # that a probability may be off, however far its logits may be
 
 Floats = NDArray[np.float32]
 Numbers = NDArray[np.int64]
@@ -41,8 +48,12 @@ class Expected:
         exit, label: [L, N].
         confidence: [L, N].
         near: [L, N], whether a threshold on the way is too near to tell, or two classes are.
-        reach: [L, N], how far a confidence may be off.
+        logits: [K, N, C], of every exit.
+        limit: [K], how far a logit may be off.
+        probabilities: [K, N, C], of every exit.
+        reach: [K, N], how far they may be off.
         exits: numbers of the kept exits.
+        temperatures: theirs.
     """
 
     images: Floats
@@ -51,8 +62,12 @@ class Expected:
     label: Numbers
     confidence: Floats
     near: NDArray[np.bool_]
+    logits: Floats
+    limit: NDArray[np.float64]
+    probabilities: Floats
     reach: Floats
     exits: tuple[int, ...]
+    temperatures: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -68,8 +83,14 @@ class FormCheck:
         near: decisions that were too near to a threshold, or between two classes, to compare.
         exit_different: how many of the rest take another exit.
         label_different: how many of the rest take this exit and give another label.
-        confidence_different: how many of the rest agree and have a confidence too far off.
-        difference: how far the worst confidence of those that agree is off.
+        otherwise: how many images take another exit or get another label at each of the
+            settings, near ones counted too.
+        confidence_different: of all decisions that take the engine's exit, near ones too, how
+            many have a confidence too far off, or one that is not their largest probability.
+        probabilities_different: how many of these have any probability too far off.
+        logits_different: how many images get logits too far off at some exit and setting, or such
+            whose probabilities are; 0 of a form that gives no logits.
+        difference: how far the worst confidence of decisions that take the engine's exit is off.
     """
 
     file: str
@@ -80,7 +101,10 @@ class FormCheck:
     near: int
     exit_different: int
     label_different: int
+    otherwise: tuple[int, ...]
     confidence_different: int
+    probabilities_different: int
+    logits_different: int
     difference: float
 
     @property
@@ -91,16 +115,38 @@ class FormCheck:
     @property
     def failures(self) -> tuple[str, ...]:
         """What is wrong, in words; empty where the form passes."""
-        told = self.decisions - self.near
-        counts = {
-            "take another exit": self.exit_different,
-            "give another label": self.label_different,
-            f"have another confidence (off by up to {self.difference:.3g})": (
-                self.confidence_different
+        told, thresholds = self.decisions - self.near, len(self.leaving) - 1
+        # One image lies on each threshold that was chosen from the confidences of images.
+        most = max(int(FLOAT32.raw * self.decisions), thresholds * len(self.otherwise))
+        at_one, off = FLOAT32.at_one_setting(self.images, thresholds), f"{self.difference:.3g}"
+        counts = (
+            (self.exit_different, told, "decisions take another exit", 0),
+            (self.label_different, told, "decisions give another label", 0),
+            (
+                sum(self.otherwise),
+                self.decisions,
+                "decisions differ, those near a threshold counted too",
+                most,
             ),
-        }
+            (
+                max(self.otherwise),
+                self.images,
+                "images are decided otherwise at one setting of thresholds",
+                at_one,
+            ),
+            (
+                self.confidence_different,
+                self.decisions,
+                f"decisions have another confidence (off by up to {off})",
+                0,
+            ),
+            (self.probabilities_different, self.decisions, "decisions have other probabilities", 0),
+            (self.logits_different, self.images, "images get other logits", 0),
+        )
         return tuple(
-            f"{count} of {told} decisions {what}" for what, count in counts.items() if count
+            f"{count} of {of} {what}" + (f" (limit {limit})" if limit else "")
+            for count, of, what, limit in counts
+            if count > limit
         )
 
     def require(self) -> None:
@@ -138,8 +184,9 @@ def expect(engine: Engine, images: Floats) -> Expected:
     near = [same.trained(np.broadcast_to(row, (len(images), len(row))))[1] for row in thresholds]
     exit = np.stack([np.concatenate([a.exit for a in level]) for level in answers])
     confidence = np.stack([np.concatenate([a.probability for a in level]) for level in answers])
-    scale = 2 * same.limit / np.asarray(engine.policy.temperatures)  # [K], of the log odds
-    steep = scale[np.searchsorted(engine.policy.exits, exit)] * confidence * (1 - confidence)
+    temperatures = np.asarray(engine.policy.temperatures)
+    steep = same.confidence * (1 - same.confidence)  # [K, N], by the log odds
+    reach = np.minimum((2 * same.limit / temperatures)[:, None] * steep, MOST) + ROUNDING
     return Expected(
         images,
         thresholds,
@@ -147,8 +194,12 @@ def expect(engine: Engine, images: Floats) -> Expected:
         np.stack([np.concatenate([a.label for a in level]) for level in answers]),
         confidence,
         np.stack(near),
-        (steep + ROUNDING).astype(np.float32),
+        logits,
+        same.limit,
+        _shares(logits, engine.policy.temperatures),
+        reach.astype(np.float32),
         engine.policy.exits,
+        engine.policy.temperatures,
     )
 
 
@@ -164,29 +215,54 @@ def check(form: Path, expected: Expected, threads: int | None = None) -> FormChe
         ExportError: plain ONNX Runtime cannot run the file.
     """
     answers = run(form, expected, threads if threads is not None else machine.cores())
-    near, rest = expected.near, ~expected.near
-    exit_different = rest & (answers["exit"] != expected.exit)
-    label_different = rest & ~exit_different & (answers["label"] != expected.label)
-    agree = rest & ~exit_different & ~label_different
-    off = np.abs(answers["confidence"].astype(np.float64) - expected.confidence)
-    # Not "greater than": a confidence that is not a number is too far off.
-    far = agree & ~(off <= expected.reach)
+    label = answers["probabilities"].argmax(axis=2)
+    other_exit, rest = answers["exit"] != expected.exit, ~expected.near
+    otherwise = other_exit | (label != expected.label)
+    taken = np.searchsorted(expected.exits, expected.exit), np.arange(len(expected.images))
+    reach = expected.reach[taken]  # [L, N]
+    confidence = answers["confidence"].astype(np.float64)
+    off = np.abs(confidence - expected.confidence)
+    # Not "greater than": a number that is none is too far off.
+    sure = (off <= reach) & (np.abs(answers["probabilities"].max(axis=2) - confidence) <= ROUNDING)
+    shares = np.abs(answers["probabilities"] - expected.probabilities[taken]).max(axis=2)
     return FormCheck(
         form.name,
         len(expected.images),
         BATCHES,
         tuple(tuple(float(t) for t in row) for row in expected.thresholds),
         tuple(int((expected.exit == number).sum()) for number in expected.exits),
-        int(near.sum()),
-        int(exit_different.sum()),
-        int(label_different.sum()),
-        int(far.sum()),
-        float(off[agree].max(initial=0.0)),
+        int(expected.near.sum()),
+        int((rest & other_exit).sum()),
+        int((rest & ~other_exit & otherwise).sum()),
+        tuple(int(count) for count in otherwise.sum(axis=1)),
+        int((~other_exit & ~sure).sum()),
+        int((~other_exit & ~(shares <= reach)).sum()),
+        _other_logits(answers["logits"], expected) if "logits" in answers else 0,
+        float(off[~other_exit].max(initial=0.0)),
     )
 
 
+def _other_logits(answers: Floats, expected: Expected) -> int:
+    """Return of how many images logits [L, N, K, C] are too far off, or what they mean is."""
+    wrong = np.zeros(len(expected.images), dtype=np.bool_)
+    for level in answers:
+        logits = level.swapaxes(0, 1)  # [K, N, C]
+        off = np.abs(logits.astype(np.float64) - expected.logits).max(axis=2)
+        shares = _shares(logits, expected.temperatures) - expected.probabilities
+        near = (off <= expected.limit[:, None]) & (np.abs(shares).max(axis=2) <= expected.reach)
+        wrong |= ~near.all(axis=0)
+    return int(wrong.sum())
+
+
+def _shares(logits: Floats, temperatures: Sequence[float]) -> Floats:
+    """Return the probabilities [K, N, C] that logits [K, N, C] mean."""
+    exits = zip(logits, temperatures, strict=True)
+    with np.errstate(invalid="ignore"):  # an infinite logit makes them no numbers, which fails
+        return np.stack([criteria.probabilities(z, t) for z, t in exits])
+
+
 def run(form: Path, expected: Expected, threads: int) -> dict[str, NDArray[Any]]:
-    """Return exit, label and confidence [L, N] that the form answers in a process of its own.
+    """Return what the form answers in a process of its own, as `alone.py` says.
 
     Raises:
         ExportError: it fails.

@@ -3,11 +3,9 @@
 from pathlib import Path
 
 import hand_made
-import onnxruntime
 import pytest
 
 from exitkit.engine.engine import Engine
-from exitkit.engine.ort import OrtSegment
 from exitkit.policy.policy import Policy
 
 
@@ -24,14 +22,5 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 @pytest.fixture(scope="session")
 def engine(files: list[Path]) -> Engine:
     """The engine on these segments, at whose thresholds nobody leaves early."""
-    segments = []
-    for exit, file, (channels, side) in zip(
-        hand_made.EXITS, files, hand_made.MAPS[:-1], strict=True
-    ):
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(str(file), options)
-        shape = (channels, side, side)
-        segments.append(OrtSegment(session, exit, shape, hand_made.CLASSES, "private", 1))
     policy = Policy("hand-made", hand_made.EXITS, (1.0, 1.0), hand_made.TEMPERATURES)
-    return Engine(segments, policy)
+    return Engine(hand_made.load(files), policy)

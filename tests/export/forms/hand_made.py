@@ -4,7 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 from onnx import helper, numpy_helper
+
+from exitkit.engine.ort import OrtSegment
 
 FLOAT = onnx.TensorProto.FLOAT
 CLASSES = 5
@@ -56,6 +59,23 @@ def segment(position: int, path: Path, opset: int = 20, classes: int = CLASSES) 
     onnx.checker.check_model(model, full_check=True)
     onnx.save_model(model, path)
     return path
+
+
+def load(files: list[Path]) -> list[OrtSegment]:
+    """Return the segments of exits 1, 2 and 4, each on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return [
+        OrtSegment(
+            onnxruntime.InferenceSession(str(file), options),
+            exit,
+            (channels, side, side),
+            CLASSES,
+            "private",
+            1,
+        )
+        for exit, file, (channels, side) in zip(EXITS, files, MAPS[:-1], strict=True)
+    ]
 
 
 def images(count: int, seed: int = 0) -> np.ndarray:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import hand_made
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from hand_made import EXITS, TEMPERATURES
+from onnx import helper, numpy_helper
 
 from exitkit.engine.engine import Engine
 from exitkit.engine.ort import OrtSegment
@@ -56,6 +58,7 @@ def test_a_form_of_the_engines_own_segments_passes(
     assert min(found.leaving) > 50
     assert found.near < 30
     assert found.difference < 1e-6
+    assert found.otherwise == (0,) * 10
     table = found.to_json()
     assert (table["passed"], table["decisions"], table["file"]) == (True, 600, path.name)
     assert table["exit_different"] == table["label_different"] == 0
@@ -78,6 +81,7 @@ def test_another_temperature_takes_other_exits(
     assert error.found == "; ".join(found.failures)
     assert error.do.startswith("do not use it")
     assert found.to_json()["passed"] is False
+    assert sum(found.otherwise) >= found.exit_different
 
 
 def test_a_confidence_that_is_off_fails_where_no_decision_hangs_on_it(
@@ -85,10 +89,98 @@ def test_a_confidence_that_is_off_fails_where_no_decision_hangs_on_it(
 ) -> None:
     cascade.write(files, EXITS, (1.0, 0.7, 2.0), tmp_path / "last.onnx", {})
     found = check.check(tmp_path / "last.onnx", expected, threads=1)
-    assert (found.exit_different, found.label_different) == (0, 0)
+    assert (found.exit_different, found.label_different, sum(found.otherwise)) == (0, 0, 0)
     assert 0 < found.confidence_different <= found.leaving[2]
     assert "have another confidence" in found.failures[0]
     assert 0.001 < found.difference < 0.1
+
+
+def test_a_wide_tolerance_lets_no_other_decision_through(
+    files: list[Path], engine: Engine, tmp_path: Path
+) -> None:
+    # One class that no image is of, and a logit "off by 1e-4 of the largest" may be off by 10.
+    far = [with_offset(file, tmp_path / file.name, -1e5) for file in files]
+    expected = check.expect(Engine(hand_made.load(far), engine.policy), hand_made.images(60))
+    assert expected.near.all()
+    cascade.write(far, EXITS, TEMPERATURES, tmp_path / "form.onnx", {})
+    assert check.check(tmp_path / "form.onnx", expected, threads=1).failures == ()
+
+    cascade.write(far, EXITS, (1.1, 0.7, 1.9), tmp_path / "warm.onnx", {})
+    found = check.check(tmp_path / "warm.onnx", expected, threads=1)
+    assert (found.exit_different, found.label_different) == (0, 0)  # as all are near
+    raw, one, *_ = found.failures
+    differ = sum(found.otherwise)
+    assert raw == (
+        f"{differ} of 600 decisions differ, those near a threshold counted too (limit 20)"
+    )
+    assert 20 < differ < 200
+    assert one == (
+        f"{max(found.otherwise)} of 60 images are decided otherwise at one setting of thresholds "
+        "(limit 2)"
+    )
+
+    # Nobody takes another exit for the last temperature.
+    cascade.write(far, EXITS, (1.0, 0.7, 3.0), tmp_path / "last.onnx", {})
+    found = check.check(tmp_path / "last.onnx", expected, threads=1)
+    assert sum(found.otherwise) == 0
+    assert found.failures[0].startswith(f"{found.confidence_different} of 600 decisions have ano")
+
+
+def with_offset(source: Path, target: Path, value: float) -> Path:
+    """Write a hand-made segment whose class 0 has `value` more than it had."""
+    model = onnx.load(source)
+    offset = np.zeros(hand_made.CLASSES, dtype=np.float32)
+    offset[0] = value
+    model.graph.initializer.append(numpy_helper.from_array(offset, "offset"))
+    (head,) = [node for node in model.graph.node if node.op_type == "Gemm"]
+    head.input.append("offset")
+    onnx.save_model(model, target)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("output", "operator", "failure"),
+    [
+        ("logits", "Neg", "60 of 60 images get other logits"),
+        ("probabilities", "Sqrt", "decisions have other probabilities"),
+        ("confidence", "Sqrt", "decisions have another confidence"),
+    ],
+)
+def test_every_output_is_compared(
+    output: str,
+    operator: str,
+    failure: str,
+    files: list[Path],
+    expected: Expected,
+    tmp_path: Path,
+) -> None:
+    FORMS["all"](files, EXITS, TEMPERATURES, tmp_path / "form.onnx", {})
+    model = onnx.load(tmp_path / "form.onnx")
+    (maker,) = [node for node in model.graph.node if output in node.output]
+    maker.output[0] = "honest"
+    model.graph.node.append(helper.make_node(operator, ["honest"], [output]))
+    onnx.save_model(model, tmp_path / "form.onnx")
+    found = check.check(tmp_path / "form.onnx", expected, threads=1)
+    assert any(failure in text for text in found.failures)
+    assert sum(found.otherwise) == 0  # no decision hangs on it
+    with pytest.raises(ParityError, match=failure):
+        found.require()
+
+
+def test_the_confidence_is_the_largest_probability(
+    files: list[Path], expected: Expected, tmp_path: Path
+) -> None:
+    # Within reach of both, and yet they do not belong together.
+    loose = dataclasses.replace(expected, reach=np.full_like(expected.reach, 1.0))
+    cascade.write(files, EXITS, TEMPERATURES, tmp_path / "form.onnx", {})
+    model = onnx.load(tmp_path / "form.onnx")
+    (maker,) = [node for node in model.graph.node if "confidence" in node.output]
+    maker.output[0] = "honest"
+    model.graph.node.append(helper.make_node("Sqrt", ["honest"], ["confidence"]))
+    onnx.save_model(model, tmp_path / "form.onnx")
+    found = check.check(tmp_path / "form.onnx", loose, threads=1)
+    assert found.confidence_different > 500
+    assert found.probabilities_different == 0
 
 
 def test_another_label_fails(files: list[Path], expected: Expected, tmp_path: Path) -> None:
@@ -96,9 +188,10 @@ def test_another_label_fails(files: list[Path], expected: Expected, tmp_path: Pa
     cascade.write(files, EXITS, TEMPERATURES, tmp_path / "form.onnx", {})
     found = check.check(tmp_path / "form.onnx", swapped, threads=1)
     assert found.label_different == 600 - found.near
-    assert found.failures == (
-        f"{600 - found.near} of {600 - found.near} decisions give another label",
+    assert found.failures[0] == (
+        f"{600 - found.near} of {600 - found.near} decisions give another label"
     )
+    assert found.otherwise == (60,) * 10
 
 
 def test_a_single_exit_is_checked_without_thresholds(
