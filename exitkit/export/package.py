@@ -142,6 +142,7 @@ def export(
             folder, manifest, source, precision, macs, tensorrt=building_engines, progress=progress
         )
         manifest, fitted = made.manifest, made.fitted
+        fitted.policy.require(manifest.network, manifest.exits)
         fitted.policy.write(folder / POLICY)
         fit.write_sweep(folder / SWEEP, fitted)
         manifest = composed.write(folder, manifest, fitted.policy, others, progress)

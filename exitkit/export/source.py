@@ -7,7 +7,7 @@ import torch
 
 from exitkit import scores
 from exitkit.data.split import DataSets
-from exitkit.errors import DataError, ExportError
+from exitkit.errors import CheckpointError, DataError, ExportError
 from exitkit.models import costs
 from exitkit.models.exitnet import ExitNet
 from exitkit.runs import NetworkCard, Run
@@ -43,7 +43,8 @@ def read(run: Run, card: NetworkCard, progress: Progress) -> Source:
     """Read a run for export.
 
     Raises:
-        CheckpointError: the weights are missing, damaged or of another network.
+        CheckpointError: the weights are missing, damaged or of another network, or were replaced
+            while they were read.
         DataError: the run held no tune images out, or its data have changed.
         ExportError: a weight is not finite.
     """
@@ -82,4 +83,11 @@ def _scores(run: Run, digest: str, progress: Progress) -> Scores:
         if table.network == digest:
             return table
     progress(f"scoring the tune split with the weights of {run.name}")
-    return evaluate.evaluate(run, "tune")
+    table = evaluate.evaluate(run, "tune")  # which reads the weights again
+    if table.network != digest:
+        raise CheckpointError(
+            f"export of run {run.name}",
+            "its weights changed while they were read: it is being trained",
+            "export again",
+        )
+    return table

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx as onnx_library
@@ -20,11 +21,22 @@ from exitkit import journal, scores
 from exitkit.atomic import sha256
 from exitkit.bundle import read_manifest
 from exitkit.cli import export
-from exitkit.errors import ConfigError, DataError, EngineError, ExportError, ParityError
+from exitkit.data.split import DataSets
+from exitkit.errors import (
+    BundleError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    EngineError,
+    ExportError,
+    ParityError,
+)
 from exitkit.export import onnx, package
 from exitkit.export.package import ExportReport
+from exitkit.export.source import Source
 from exitkit.policy.policy import Policy
 from exitkit.runs import Run
+from exitkit.train import checkpoint, origin
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +151,44 @@ def test_scores_of_other_weights_are_computed_again(static: Static, trained_run:
     again, first = (scores.load(run.scores("tune")) for run in (static.run, trained_run))
     assert again.network == first.network
     np.testing.assert_allclose(again.logits, first.logits, atol=1e-5)
+
+
+def test_weights_that_change_while_they_are_read_are_refused(
+    trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path / "run")
+    shutil.copytree(trained_run.folder, run.folder)
+    run.scores("tune").unlink()
+    load = origin.load
+
+    def trained_on(*asked: Any) -> DataSets:
+        """Load the data, while the training that goes on keeps its next epoch."""
+        weights = checkpoint.load_network(run.network)
+        weights["heads.4.classifier.bias"] += 0.1
+        checkpoint.save_network(run.network, weights)
+        return load(*asked)
+
+    monkeypatch.setattr(origin, "load", trained_on)
+    with pytest.raises(CheckpointError, match="it is being trained; export again"):
+        package.export(run, exits=(1,), root=tmp_path / "bundles")
+    assert not (tmp_path / "bundles").exists()
+
+
+def test_a_policy_of_other_weights_is_not_published(
+    trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = package.read
+
+    def confused(*asked: Any) -> Source:
+        source = read(*asked)
+        return dataclasses.replace(
+            source, scores=dataclasses.replace(source.scores, network="other weights")
+        )
+
+    monkeypatch.setattr(package, "read", confused)
+    with pytest.raises(BundleError, match="this one belongs to network other weight"):
+        package.export(trained_run, exits=(1,), root=tmp_path / "bundles")
+    assert list((tmp_path / "bundles").iterdir()) == []
 
 
 def test_a_broken_segment_is_refused_and_nothing_is_left(
