@@ -1,6 +1,7 @@
 """What `exitkit export` says about the bundle that it wrote."""
 
 from exitkit.cli.output import Outcome
+from exitkit.cli.proofs import CHANGE
 from exitkit.export.package import ExportReport
 from exitkit.report import tables
 from exitkit.report.tables import Column, Row
@@ -12,13 +13,6 @@ SEGMENTS = (
     Column("mmacs", "MACs of the segment, M", ",.2f"),
     Column("share", "leave here", ".1%"),
     Column("accuracy", "of them right", ".1%"),
-)
-CHANGE = (
-    Column("answer", "answer of"),
-    Column("accuracy before", "accuracy in float32", ".2%"),
-    Column("accuracy after", "now", ".2%"),
-    Column("share before", "left here in float32", ".1%"),
-    Column("share after", "now", ".1%"),
 )
 
 

@@ -1,12 +1,12 @@
 """What `exitkit inspect` says about a bundle."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 from exitkit import bundle
 from exitkit.bundle import Manifest
+from exitkit.cli import proofs
 from exitkit.cli.output import Outcome
+from exitkit.cli.proofs import Proof
 from exitkit.errors import BundleError
 from exitkit.policy.policy import Policy
 from exitkit.report import tables
@@ -22,7 +22,14 @@ SEGMENTS = (
     Column("threshold", "leaves from", ".4g"),
     Column("temperature", "temperature", ".3f"),
 )
-OTHERS = (Column("kind", "form"), Column("file", "file"), Column("mb", "MB", ",.2f"))
+FORMS = (
+    Column("kind", "form"),
+    Column("file", "file"),
+    Column("mb", "MB", ",.2f"),
+    Column("compared", "decisions compared"),
+    Column("near", "too near to tell"),
+    Column("differ", "differ from the segments'"),
+)
 ENGINES = (
     Column("file", "engine"),
     Column("mb", "MB", ",.2f"),
@@ -36,29 +43,34 @@ def inspected(folder: Path) -> Outcome:
     """Describe a bundle; every file's digest is checked.
 
     Raises:
-        BundleError: no bundle there, a file missing, damaged or edited, another's policy.
+        BundleError: no bundle there, a file missing, damaged or edited, another's policy, or a
+            manifest or proof that no export wrote.
     """
     manifest = bundle.read_manifest(folder)
     policy = Policy.read(folder / bundle.POLICY)
     policy.require(manifest.network, manifest.exits)
     segments, engines = _segments(folder, manifest, policy), _engines(folder, manifest)
-    forms: list[Row] = [
-        {"kind": kind, "file": file, "mb": _megabytes(folder / file)}
-        for kind, file in manifest.forms.items()
-    ]
-    proof = _proof(folder)
-    size, image = sum(map(_megabytes, folder.iterdir())), manifest.image
-    words = [
+    proof = proofs.read(folder)
+    forms = _forms(folder, manifest, proof)
+    listed = (bundle.MANIFEST, bundle.POLICY, *manifest.files)
+    size, image = sum(_megabytes(folder / name) for name in listed), manifest.image
+    lines = [
         f"bundle {folder.name} ({folder}), {size:,.1f} MB, schema {manifest.schema}",
         f"{manifest.method} on {manifest.arch}, {len(manifest.classes)} classes, images "
         f"{image.height}x{image.width}, precision {manifest.precision}",
+    ]
+    words = [
+        *map(tables.plain, lines),
         "",
         tables.text(segments, SEGMENTS),
         f"without early exits: {manifest.plain_macs / 1e6:,.2f} M MACs",
     ]
-    for rows, columns in ((forms, OTHERS), (engines, ENGINES)):
+    for rows, columns in ((forms, FORMS), (engines, ENGINES)):
         words += ["", tables.text(rows, columns)] if rows else []
-    words += ["", _told(proof), *_origin(manifest)]
+    if proof.change:
+        heading = f"{manifest.precision} against float32, at export on the tune split:"
+        words += ["", heading, tables.text(proof.change, proofs.CHANGE)]
+    words += ["", *map(tables.plain, (proof.words, *_origin(folder, manifest)))]
     table = {
         "bundle": folder.name,
         "folder": str(folder),
@@ -72,7 +84,7 @@ def inspected(folder: Path) -> Outcome:
         "forms": forms,
         "engines": engines,
         "policy": policy.to_json(),
-        "parity": proof,
+        "parity": proof.table,
         "origin": manifest.origin,
     }
     return Outcome(table, "\n".join(words))
@@ -116,40 +128,33 @@ def _engines(folder: Path, manifest: Manifest) -> list[Row]:
     ]
 
 
-def _proof(folder: Path) -> dict[str, Any]:  # Any: JSON values
-    path = folder / bundle.PARITY
-    try:
-        table: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        _told(table)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BundleError(str(path), f"no proof ({error!r})", "export it again") from error
-    return table
+def _forms(folder: Path, manifest: Manifest, proof: Proof) -> list[Row]:
+    return [
+        {"kind": kind, "file": file, "mb": _megabytes(folder / file), **proof.forms.get(file, {})}
+        for kind, file in manifest.forms.items()
+    ]
 
 
-def _told(proof: dict[str, Any]) -> str:
-    decided, near = (sum(row[key] for row in proof["exits"]) for key in ("decisions", "near"))
-    verdict = "passed" if proof["passed"] else "FAILED"
-    return (
-        f"parity at export: {verdict}, {proof['images']} images of the {proof['split']} split, "
-        f"{decided - near} decisions compared, {near} too near a threshold to tell; "
-        "`exitkit export --verify` repeats it here"
-    )
-
-
-def _origin(manifest: Manifest) -> list[str]:
+def _origin(folder: Path, manifest: Manifest) -> list[str]:
     """Say where the bundle comes from; its values are for people, so any may be missing."""
     origin = manifest.origin
-    machine = origin.get("machine", {})
-    pruned = origin.get("pruned")
-    less = f"pruned from run {pruned['run']} at ratio {pruned['ratio']:g}, " if pruned else ""
-    opsets = ", ".join(sorted({str(opset) for opset in origin.get("opset", {}).values()}))
-    return [
-        f"{less}from run {origin.get('run', '?')} on {origin.get('data', '?')}, trained exits "
-        f"{', '.join(map(str, origin.get('trained_exits', ())))}, weights {manifest.network[:12]}",
-        f"exported by exitkit {origin.get('exitkit', '?')} (commit "
-        f"{str(origin.get('commit') or 'unknown')[:10]}), torch {machine.get('torch', '?')}, "
-        f"opset {opsets or '?'}",
-    ]
+    try:
+        machine, pruned = origin.get("machine", {}), origin.get("pruned")
+        less = f"pruned from run {pruned['run']} at ratio {pruned['ratio']:g}, " if pruned else ""
+        opsets = ", ".join(sorted({str(opset) for opset in origin.get("opset", {}).values()}))
+        return [
+            f"{less}from run {origin.get('run', '?')} on {origin.get('data', '?')}, trained exits "
+            f"{', '.join(map(str, origin.get('trained_exits', ())))}, weights "
+            f"{manifest.network[:12]}",
+            f"exported by exitkit {origin.get('exitkit', '?')} (commit "
+            f"{str(origin.get('commit') or 'unknown')[:10]}), torch {machine.get('torch', '?')}, "
+            f"opset {opsets or '?'}",
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        path = folder / bundle.MANIFEST
+        raise BundleError(
+            str(path), f"was edited (its origin: {error!r})", "export it again"
+        ) from error
 
 
 def _megabytes(path: Path) -> float:

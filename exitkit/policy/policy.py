@@ -161,7 +161,7 @@ class Policy:
                 thresholds=tuple(float(t) for t in table["thresholds"]),
                 temperatures=tuple(float(t) for t in table["temperatures"]),
             )
-        except (KeyError, TypeError, ValueError, ConfigError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, ConfigError) as error:
             raise BundleError(
                 "policy", f"was edited ({error!r})", "give whole values, or export it again"
             ) from error

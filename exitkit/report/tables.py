@@ -31,6 +31,15 @@ class Column:
         return value if isinstance(value, str) else format(value, self.form)
 
 
+def plain(words: str) -> str:
+    r"""Return words with what a terminal would obey, or cannot show, written out.
+
+    >>> print(plain("a\x1b[2Jb"))
+    a\x1b[2Jb
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
+
+
 def text(rows: Sequence[Row], columns: Sequence[Column]) -> str:
     """Return a table for a terminal: columns aligned, numbers to the right.
 
@@ -39,7 +48,7 @@ def text(rows: Sequence[Row], columns: Sequence[Column]) -> str:
     exit  top-1
        2  50.0%
     """
-    cells = [[column.cell(row) for column in columns] for row in rows]
+    cells = [[plain(column.cell(row)) for column in columns] for row in rows]
     widths = [
         max(len(column.heading), *(len(line[i]) for line in cells), 0)
         for i, column in enumerate(columns)

@@ -11,6 +11,7 @@ hundred images would refuse by chance.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -89,30 +90,40 @@ class Change:
 
     def rows(self) -> list[dict[str, Any]]:  # Any: numbers and words of a table
         """Return one table row per exit and one for the policy, for people."""
-        exits = [
-            {
-                "answer": f"exit {row.exit}",
-                "accuracy before": row.before,
-                "accuracy after": row.after,
-                "share before": before,
-                "share after": after,
-            }
-            for row, before, after in zip(
-                self.exits, self.before.shares, self.after.shares, strict=True
-            )
-        ]
-        policy = {
-            "answer": "policy",
-            "accuracy before": self.before.accuracy,
-            "accuracy after": self.after.accuracy,
-            "share before": 1.0,
-            "share after": 1.0,
-        }
-        return [*exits, policy]
+        return rows(self.to_json())
 
     def to_json(self) -> dict[str, Any]:  # Any: a JSON value
         """Return the table of parity.json."""
         return {"schema": SCHEMA, "passed": not self.failures, **asdict(self)}
+
+
+def rows(change: Mapping[str, Any]) -> list[dict[str, Any]]:  # Any: JSON values
+    """Return one table row per exit and one for the policy, of what `Change.to_json` gave.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is something else.
+    """
+    before, after = change["before"], change["after"]
+    exits = [
+        {
+            "answer": f"exit {row['exit']}",
+            "accuracy before": float(row["before"]),
+            "accuracy after": float(row["after"]),
+            "share before": float(left),
+            "share after": float(leaves),
+        }
+        for row, left, leaves in zip(
+            change["exits"], before["shares"], after["shares"], strict=True
+        )
+    ]
+    policy = {
+        "answer": "policy",
+        "accuracy before": float(before["accuracy"]),
+        "accuracy after": float(after["accuracy"]),
+        "share before": 1.0,
+        "share after": 1.0,
+    }
+    return [*exits, policy]
 
 
 def compare(
@@ -140,20 +151,20 @@ def compare(
             f"{converted.split}: {len(converted.labels)})",
             "score the same split with both",
         )
-    rows = []
+    exits = []
     for number, old, new in zip(kept.exits, kept.logits, converted.logits, strict=True):
         right, still = (metrics.correct(z, kept.labels) for z in (old, new))
         gained, lost = int((still & ~right).sum()), int((right & ~still).sum())
         error = math.sqrt(gained + lost) / len(right)
         limit = limits.accuracy + STANDARD_ERRORS * error
-        rows.append(
+        exits.append(
             ExitChange(number, float(right.mean()), float(still.mean()), gained, lost, limit)
         )
     return Change(
         limits.precision,
         converted.split,
         len(converted.labels),
-        tuple(rows),
+        tuple(exits),
         solvers.operating_point(kept, before),
         solvers.operating_point(converted, after),
         before.temperatures,
