@@ -1,15 +1,18 @@
 """Does MATE win when every method is tuned alike? mate, byot and deep on real CIFAR-100.
 
     python benchmarks/tune_mate.py --data FOLDER [--trials 8] [--part 1/2]
+    python benchmarks/tune_mate.py --data FOLDER [--trials 8] --swap
     python benchmarks/tune_mate.py --data FOLDER [--trials 8] --final
 
 FOLDER and recipe are those of benchmarks/cifar100.py. Every method gets the same number of
 trials: the first has its defaults, the others draw options, learning rate and weight decay from
 the lists and ranges below, by a generator that depends on the method and the trial's number
-alone. A trial lasts half as many epochs as a final run, which buys twice as many trials, and is
-judged by the mean accuracy of its exits on the TUNE split, at its best epoch; the test split
-stays closed. --final trains the best trial of each method in full, with other seeds, and only
-then opens the test split, once for each run.
+alone. With --swap each method's best options are then tried with the learning rate and weight
+decay of each other method's best trial: without that, a method that happens to draw small rates
+loses for it. A trial lasts half as many epochs as a final run, which buys twice as many trials,
+and is judged by the mean accuracy of its exits on the TUNE split, at its best epoch; the test
+split stays closed. --final trains the best trial of each method in full, with other seeds, and
+only then opens the test split, once for each run.
 
 Every run appends one row to results/mate_tuning.jsonl or results/mate.jsonl as soon as it is
 finished; what has a row is not trained again, and an interrupted run goes on where it stopped.
@@ -17,6 +20,7 @@ finished; what has a row is not trained again, and an interrupted run goes on wh
 
 import argparse
 import random
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -62,9 +66,23 @@ def draw(method: str, trial: int) -> dict[str, Any]:
     return {"method": f"{method}({written})" if options else method, **optimiser}
 
 
-def tune(method: str, trial: int, settings: dict[str, Any], root: Path) -> dict[str, Any]:
+def swapped(method: str, trials: int) -> list[dict[str, Any]]:
+    """Return a method's best options with the others' best lr and weight_decay, in their order."""
+    own = best(method, range(trials))["method"]
+    others = [best(other, range(trials)) for other in OPTIONS if other != method]
+    return [{"method": own, **{name: row[name] for name in OPTIMISER}} for row in others]
+
+
+def chosen(method: str, trial: int, trials: int) -> dict[str, Any]:
+    """Return the settings of one trial: drawn, or swapped from `trials` on."""
+    return draw(method, trial) if trial < trials else swapped(method, trials)[trial - trials]
+
+
+def tune(
+    method: str, trial: int, trials: int, settings: dict[str, Any], root: Path
+) -> dict[str, Any]:
     """Train one trial; return its row, judged on the tune split."""
-    drawn = draw(method, trial)
+    drawn = chosen(method, trial, trials)
     files = cifar100.train(f"tune-{method}-{trial}", settings | drawn | {"seed": SEED}, root)
     (finish, *_) = journal.read(files.journal, "finish")
     shares = {f"tune{one['exit']}": round(one["top1"], 4) for one in finish["exits"]}
@@ -79,33 +97,43 @@ def tune(method: str, trial: int, settings: dict[str, Any], root: Path) -> dict[
     }
 
 
-def best(method: str, trials: int) -> dict[str, Any]:
+def best(method: str, trials: Sequence[int]) -> dict[str, Any]:
     """Return the row of a method's best trial; all of its trials must be there, equally long."""
     found = {row["trial"]: row for row in cifar100.rows(TUNING) if row["name"] == method}
-    missing = [trial for trial in range(trials) if trial not in found]
+    missing = [trial for trial in trials if trial not in found]
     if missing:
-        raise SystemExit(f"{method}: no row for trials {missing}; run without --final first")
-    for trial in range(trials):
-        drawn = draw(method, trial)
-        if any(found[trial][key] != value for key, value in drawn.items()):
-            raise SystemExit(f"{method}, trial {trial}: the row has other settings than {drawn}")
-    if len(lasted := {found[trial]["epochs"] for trial in range(trials)}) > 1:
+        raise SystemExit(f"{method}: no row for trials {missing}; train those first")
+    if len(lasted := {found[trial]["epochs"] for trial in trials}) > 1:
         raise SystemExit(f"{method}: trials of {sorted(lasted)} epochs cannot be compared")
-    return max((found[trial] for trial in range(trials)), key=lambda row: row["tune"])
+    return max((found[trial] for trial in trials), key=lambda row: row["tune"])
+
+
+def check(method: str, trials: Sequence[int], drawn: int) -> None:
+    """Refuse rows of other settings than this file gives them."""
+    best(method, trials)
+    for row in cifar100.rows(TUNING):
+        if row["name"] == method and row["trial"] in trials:
+            own = chosen(method, row["trial"], drawn)
+            if any(row[key] != value for key, value in own.items()):
+                raise SystemExit(
+                    f"{method}, trial {row['trial']}: the row has other settings than {own}"
+                )
 
 
 def final(method: str, seed: int, trials: int, settings: dict[str, Any], root: Path) -> Any:
     """Train a method's best trial with another seed; return its row, judged on the test split."""
-    chosen = best(method, trials)
-    tuned = {key: chosen[key] for key in ("method", *OPTIMISER)}
+    everything = range(trials + len(OPTIONS) - 1)  # drawn and swapped
+    check(method, everything, trials)
+    winner = best(method, everything)
+    tuned = {key: winner[key] for key in ("method", *OPTIMISER)}
     files = cifar100.train(f"final-{method}-{seed}", settings | tuned | {"seed": seed}, root)
     shares = cifar100.tested(files)
     exits = [share for key, share in shares.items() if key.startswith("exit")]
     return {
         "benchmark": "mate",
         "name": method,
-        "trials": trials,
-        "trial": chosen["trial"],
+        "trials": len(everything),
+        "trial": winner["trial"],
         **tuned,
         **shares,
         "mean": round(sum(exits) / len(exits), 5),
@@ -118,7 +146,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="mate, byot and deep, tuned alike")
     parser.add_argument("--data", type=Path, required=True, help="images or archives")
     parser.add_argument("--methods", nargs="*", default=list(OPTIONS))
-    parser.add_argument("--trials", type=int, default=8, help="of each method")
+    parser.add_argument("--trials", type=int, default=8, help="of each method, drawn")
+    parser.add_argument("--swap", action="store_true", help="try the others' best optimiser")
     parser.add_argument("--final", action="store_true", help="train the best, open the test split")
     parser.add_argument("--seeds", default="0,1,2", help="of the final runs")
     parser.add_argument("--part", default="1/1", help="which share of the work is done here")
@@ -137,7 +166,9 @@ def main() -> None:
     settings |= {"epochs": epochs, "width": given.width, "warmup": warmup}
     seeds = [int(seed) for seed in given.seeds.split(",")]
     path, key = (FINAL, "seed") if given.final else (TUNING, "trial")
-    wanted = list(product(seeds if given.final else range(given.trials), given.methods))
+    swaps = given.trials * given.swap
+    trials = range(swaps, swaps + len(OPTIONS) - 1) if given.swap else range(given.trials)
+    wanted = list(product(seeds if given.final else trials, given.methods))
     there = {(row[key], row["name"]) for row in cifar100.rows(path)}
     part, parts = map(int, given.part.split("/"))
     for number, method in wanted[part - 1 :: parts]:
@@ -146,7 +177,7 @@ def main() -> None:
         if given.final:
             found = final(method, number, given.trials, settings, given.runs)
         else:
-            found = tune(method, number, settings, given.runs)
+            found = tune(method, number, given.trials, settings, given.runs)
         cifar100.append(found, path)
 
 

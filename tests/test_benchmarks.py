@@ -52,7 +52,8 @@ def test_tuning_goes_on_and_opens_the_test_split_only_at_the_end(
     options = ["--data", str(digit_folder), "--runs", str(tmp_path / "runs"), "--trials", "2"]
     options += ["--methods", "deep", "--epochs", "1", "--width", "0.0625", "--threads", "1"]
     monkeypatch.setitem(tune_mate.cifar100.RECIPE, "batch_size", 16)
-    with pytest.raises(SystemExit, match=r"deep: no row for trials \[0, 1\]; run without --final"):
+    monkeypatch.setattr(tune_mate, "OPTIONS", {"deep": {}})
+    with pytest.raises(SystemExit, match=r"deep: no row for trials \[0, 1\]; train those first"):
         call(tune_mate, monkeypatch, *options, "--final")
     call(tune_mate, monkeypatch, *options, "--part", "1/2")
     assert [row["trial"] for row in rows(tune_mate.TUNING)] == [0]
@@ -72,7 +73,26 @@ def test_tuning_goes_on_and_opens_the_test_split_only_at_the_end(
     # A row of another draw is no trial of this list.
     tune_mate.TUNING.write_text(tune_mate.TUNING.read_text().replace('"lr": 0.1', '"lr": 0.3'))
     with pytest.raises(SystemExit, match="deep, trial 0: the row has other settings"):
-        tune_mate.best("deep", 2)
+        call(tune_mate, monkeypatch, *options, "--final", "--seeds", "1")
+
+
+def test_best_options_are_tried_with_the_optimisers_of_the_others(tune_mate: ModuleType) -> None:
+    shares = {"deep": (0.3, 0.5), "byot": (0.4, 0.2), "mate": (0.1, 0.2)}
+    drawn = [
+        {"name": name, "trial": trial, "epochs": 6, "tune": share, **tune_mate.draw(name, trial)}
+        for name, both in shares.items()
+        for trial, share in enumerate(both)
+    ]
+    tune_mate.TUNING.write_text("".join(json.dumps(row) + "\n" for row in drawn))
+    tried = [tune_mate.chosen("mate", trial, 2) for trial in (2, 3)]
+    optimiser = [{key: row[key] for key in ("lr", "weight_decay")} for row in drawn]
+    mate = tune_mate.draw("mate", 1)["method"]
+    # The others in their order: byot's best is its first trial, deep's its second.
+    assert tried == [{"method": mate, **optimiser[2]}, {"method": mate, **optimiser[1]}]
+    drawn[0]["epochs"] = 5
+    tune_mate.TUNING.write_text("".join(json.dumps(row) + "\n" for row in drawn))
+    with pytest.raises(SystemExit, match=r"deep: trials of \[5, 6\] epochs cannot be compared"):
+        tune_mate.chosen("mate", 2, 2)
 
 
 def test_a_row_on_cifar100_has_what_its_table_shows(
