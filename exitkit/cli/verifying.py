@@ -16,6 +16,8 @@ EXITS = (
     Column("near", "too near to tell"),
     Column("exit differs", "exit differs"),
     Column("label differs", "label differs"),
+    Column("accuracy before", "accuracy as trained", ".2%"),
+    Column("accuracy after", "here", ".2%"),
 )
 FORMS = (
     Column("form", "form"),

@@ -68,7 +68,7 @@ def write(
     Raises:
         DataError: too few images to calibrate int8 with.
         ExportError: a segment cannot be converted.
-        ParityError: an exit loses more accuracy than its precision may cost.
+        ParityError: an exit or the policy loses more accuracy than the precision may cost.
     """
     before = fit.fit(source.scores, manifest.exits, macs)
     if precision == "float32":
@@ -91,4 +91,4 @@ def write(
         f"{precision} under its own policy: accuracy {found.after.accuracy:.2%} "
         f"(float32 {found.before.accuracy:.2%}) on {found.images} images of the tune split"
     )
-    return Converted(manifest, after, found, notes)
+    return Converted(manifest, after, found, (*notes, *found.notes(LIMITS[precision])))

@@ -10,7 +10,7 @@ Why a gate passes nothing that decides otherwise in a way that matters, though s
   no group of like images changes sides. The settings are every decile of an exit's confidences,
   the policy's own thresholds, and those that the engine answers with.
 * Where images are not near, none may differ (float32, fp16), or few of each exit's (int8).
-* fp16 and int8 may cost an exit little accuracy, near or not.
+* fp16 and int8 may cost an exit and the policy little accuracy, near or not.
 """
 
 import math
@@ -41,8 +41,8 @@ class Limits:
             at all (`raw`) any number may be: hardly trained exits say much the same of all images.
         raw: share of all decisions, near ones too, that may take another exit or give another
             label.
-        accuracy: share of all images that an exit may answer less rightly, beyond what chance
-            explains (`exitkit.export.precision.change`).
+        accuracy: share of all images that an exit, or the policy, may answer less rightly, beyond
+            what chance explains (`exitkit.export.precision.change`).
     """
 
     precision: str

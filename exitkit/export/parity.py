@@ -24,12 +24,17 @@ from exitkit.engine.engine import Engine, all_logits
 from exitkit.errors import BundleError, ParityError
 from exitkit.export.agreement import Comparison, Decisions, ExitAgreement
 from exitkit.export.limits import LIMITS
+from exitkit.export.precision import change
+from exitkit.export.precision.change import ExitChange
 from exitkit.export.reference import Reference
 from exitkit.images import ImageSpec
 from exitkit.policy.policy import Policy
 
-SCHEMA = "1.1"
+SCHEMA = "1.2"
 BATCH = 64
+# At export two are allowed on the whole split. These are often some of its images: with two again,
+# chance would now and then refuse what passed there.
+STANDARD_ERRORS = 3.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Parity:
         otherwise: how many images are decided otherwise, near a threshold or not, at each of
             these settings, and last by the engine, where images of all settings share batches.
         exits: one row per kept exit, shallow to deep.
+        accuracy: what each of them answers rightly, the trained network's and the bundle's.
     """
 
     split: str
@@ -53,6 +59,7 @@ class Parity:
     thresholds: tuple[tuple[float, ...], ...]
     otherwise: tuple[int, ...]
     exits: tuple[ExitAgreement, ...]
+    accuracy: tuple[ExitChange, ...]
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -75,6 +82,7 @@ class Parity:
                 f"{worst} of {self.images} images are decided otherwise at one setting of "
                 f"thresholds, those near it counted too (limit {most})"
             )
+        found += [row.failure for row in self.accuracy if row.failure]
         return tuple(found)
 
     @property
@@ -132,8 +140,10 @@ class Parity:
                 "near": row.near,
                 "exit differs": row.exit_different,
                 "label differs": row.label_different,
+                "accuracy before": right.before,
+                "accuracy after": right.after,
             }
-            for row in self.exits
+            for row, right in zip(self.exits, self.accuracy, strict=True)
         ]
 
     def to_json(self) -> dict[str, Any]:  # Any: a JSON value
@@ -181,7 +191,8 @@ def check(
     pixels = np.stack([images.decode(file, spec) for file in reference.encoded])
     batches = _batches(pixels, spec)
     exported = np.concatenate([all_logits(segments, batch) for batch in batches], axis=1)
-    comparison = Comparison(reference.logits, exported, policy, LIMITS[manifest.precision])
+    limits = LIMITS[manifest.precision]
+    comparison = Comparison(reference.logits, exported, policy, limits)
     levels = comparison.levels()
     mixed = levels[np.arange(len(reference)) % len(levels)]
     served = _served(Engine(segments, policy), pixels, spec, mixed)
@@ -193,6 +204,9 @@ def check(
         tuple(tuple(float(t) for t in level) for level in levels),
         tuple(comparison.different(made) for made in decisions),
         comparison.rows(decisions),
+        change.by_exit(
+            reference.exits, reference.logits, exported, reference.labels, limits, STANDARD_ERRORS
+        ),
     )
 
 

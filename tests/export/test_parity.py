@@ -21,6 +21,7 @@ from exitkit.export.agreement import Comparison
 from exitkit.export.limits import LIMITS
 from exitkit.export.onnx import OnnxFile
 from exitkit.export.parity import Parity
+from exitkit.export.precision import change
 from exitkit.images import ImageSpec
 from exitkit.models.exitnet import ExitNet
 from exitkit.policy import criteria
@@ -180,11 +181,36 @@ def test_a_group_on_the_policys_threshold_may_not_change_sides(
     levels = comparison.levels()
     decisions = [comparison.by_logits(level) for level in levels]
     rows, otherwise = comparison.rows(decisions), tuple(map(comparison.different, decisions))
-    found = Parity("tune", 1000, 0.0, tuple(map(tuple, levels)), otherwise, rows)
+    found = Parity("tune", 1000, 0.0, tuple(map(tuple, levels)), otherwise, rows, ())
     assert found.raw_different < rows[0].limits.raw * found.decisions  # few of all there are
     assert found.failures == (
         f"{group} of 1000 images are decided otherwise at one setting of thresholds, those near "
         f"it counted too (limit {most})",
+    )
+
+
+def test_accuracy_is_held_against_the_labels(exported: tuple[Path, Manifest]) -> None:
+    net, data = network().eval(), split(100)
+    said = trained.reference(net, (2, 3), data, SPEC).logits[0].argmax(axis=1)
+    right = np.arange(100) % 4 > 0
+    labels = torch.from_numpy(np.where(right, said, said + 1))
+    found = compared(net, *exported, dataclasses.replace(data, labels=labels))
+    first = found.accuracy[0]
+    assert (first.exit, first.before, first.after) == (2, 0.75, 0.75)
+    row = found.rows()[0]
+    assert (row["accuracy before"], row["accuracy after"]) == (0.75, 0.75)
+    assert found.failures == ()
+    # Ten lost of a hundred: three standard errors are 9.49 points.
+    lost = change.by_exit(
+        (2,),
+        -np.eye(2)[None, [1] * 100],
+        -np.eye(2)[None, [0] * 10 + [1] * 90],
+        np.zeros(100, np.int64),
+        LIMITS["float32"],
+        parity.STANDARD_ERRORS,
+    )
+    assert dataclasses.replace(found, accuracy=lost).failures == (
+        "exit 2: 10.00 points of accuracy are lost (limit 9.49)",
     )
 
 

@@ -57,6 +57,11 @@ def test_the_command_repeats_the_gate_without_torch(exported: Path) -> None:
     assert told["forms"][0]["decisions"] > 0
     words = typed("export", "--verify", str(exported)).stdout
     assert "every file is whole, and it decides like the trained network on" in words
+    # The images' true classes are in the bundle: accuracy is asked again too.
+    assert "accuracy as trained" in words
+    answers = reference.load(exported / bundle.REFERENCE)
+    right = (answers.logits[0].argmax(axis=1) == answers.labels).mean()
+    assert told["parity"]["accuracy"][0]["before"] == right
 
 
 def test_other_options_have_no_meaning_beside_verify(exported: Path) -> None:

@@ -3,19 +3,19 @@
 Before: the trained float32 network with the policy that was fitted on its scores. After: the
 converted one with the policy that was fitted on its own.
 
-What is limited is what each exit answers, not the operating point: there the thresholds are
-chosen anew, and may give accuracy for compute as they always may. An exit may lose the share
-`Limits.accuracy` of all images, and two standard errors of that loss: where g images were gained
-and l lost, (l - g) / N has the standard error sqrt(l + g) / N, and without it a split of some
-hundred images would refuse by chance.
+Each exit by itself, and the policy, may lose the share `Limits.accuracy` of all images, and two
+standard errors of that loss: where g images were gained and l lost, (l - g) / N has the standard
+error sqrt(l + g) / N, and without it a split of some hundred images would refuse by chance. That
+is much on few images, so whoever exports is told when it is more than the share itself.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from exitkit.errors import DataError, ParityError
 from exitkit.export.limits import STANDARD_ERRORS, Limits
@@ -24,26 +24,37 @@ from exitkit.policy.policy import Policy
 from exitkit.policy.solvers import Point
 from exitkit.scores import Scores
 
-SCHEMA = "1.0"
+SCHEMA = "1.1"
 
 
 @dataclass(frozen=True)
 class ExitChange:
-    """What one exit answers on all images.
+    """What one exit, or the policy, answers on all images.
 
     Attributes:
-        exit: its number.
+        exit: its number; None of the policy.
         before, after: share of right answers, 0..1.
         gained, lost: images that only the converted network, or only the trained one, gets right.
         limit: how large a share may be lost.
     """
 
-    exit: int
+    exit: int | None
     before: float
     after: float
     gained: int
     lost: int
     limit: float
+
+    @property
+    def failure(self) -> str:
+        """What is wrong, in words; empty where no more is lost than may be."""
+        if self.before - self.after <= self.limit:
+            return ""
+        answer = "the policy" if self.exit is None else f"exit {self.exit}"
+        return (
+            f"{answer}: {100 * (self.before - self.after):.2f} points of accuracy are lost "
+            f"(limit {100 * self.limit:.2f})"
+        )
 
 
 @dataclass(frozen=True)
@@ -55,7 +66,8 @@ class Change:
         split: name of the split.
         images: how many.
         exits: one row per kept exit, shallow to deep.
-        before, after: each under its own policy.
+        policy: each network under its own.
+        before, after: their operating points.
         temperatures_before, temperatures_after: of these policies.
     """
 
@@ -63,6 +75,7 @@ class Change:
     split: str
     images: int
     exits: tuple[ExitChange, ...]
+    policy: ExitChange
     before: Point
     after: Point
     temperatures_before: tuple[float, ...]
@@ -70,16 +83,24 @@ class Change:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """What is wrong, in words; empty where no exit loses too much."""
-        return tuple(
-            f"exit {row.exit}: {100 * (row.before - row.after):.2f} points of accuracy are lost "
-            f"(limit {100 * row.limit:.2f})"
-            for row in self.exits
-            if not row.before - row.after <= row.limit
+        """What is wrong, in words; empty where neither an exit nor the policy loses too much."""
+        return tuple(row.failure for row in (*self.exits, self.policy) if row.failure)
+
+    def notes(self, limits: Limits) -> tuple[str, ...]:
+        """Return what the user should know: that the images are too few to tell a loss."""
+        worst = max((*self.exits, self.policy), key=lambda row: row.limit)
+        if worst.limit <= 2 * limits.accuracy:
+            return ()
+        where = "under the policy" if worst.exit is None else f"at exit {worst.exit}"
+        return (
+            f"{self.images} images of the {self.split} split cannot tell "
+            f"{100 * limits.accuracy:.1f} points of accuracy from chance: {self.precision} was "
+            f"allowed to lose {100 * worst.limit:.1f} {where}; hold more images out "
+            "(--set tune_share)",
         )
 
     def require(self) -> None:
-        """Raise ParityError unless every exit keeps its accuracy."""
+        """Raise ParityError unless every exit and the policy keep their accuracy."""
         if self.failures:
             raise ParityError(
                 f"{self.precision} as accurate as float32 on {self.images} images of the "
@@ -151,22 +172,63 @@ def compare(
             f"{converted.split}: {len(converted.labels)})",
             "score the same split with both",
         )
-    exits = []
-    for number, old, new in zip(kept.exits, kept.logits, converted.logits, strict=True):
-        right, still = (metrics.correct(z, kept.labels) for z in (old, new))
-        gained, lost = int((still & ~right).sum()), int((right & ~still).sum())
-        error = math.sqrt(gained + lost) / len(right)
-        limit = limits.accuracy + STANDARD_ERRORS * error
-        exits.append(
-            ExitChange(number, float(right.mean()), float(still.mean()), gained, lost, limit)
-        )
+    labels = kept.labels
+    right, still = (
+        _policy_right(side, policy) for side, policy in ((kept, before), (converted, after))
+    )
     return Change(
         limits.precision,
         converted.split,
-        len(converted.labels),
-        tuple(exits),
+        len(labels),
+        by_exit(kept.exits, kept.logits, converted.logits, labels, limits),
+        _change(None, right, still, limits, STANDARD_ERRORS),
         solvers.operating_point(kept, before),
         solvers.operating_point(converted, after),
         before.temperatures,
         after.temperatures,
     )
+
+
+def by_exit(
+    exits: Sequence[int],
+    trained: NDArray[np.float32],
+    converted: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    limits: Limits,
+    errors: float = STANDARD_ERRORS,
+) -> tuple[ExitChange, ...]:
+    """Return what each exit answers rightly before and after.
+
+    Args:
+        exits: their K numbers.
+        trained: [K, N, C] logits of the trained network.
+        converted: [K, N, C].
+        labels: [N] true classes.
+        limits: of the precision.
+        errors: how many standard errors of the loss are allowed beyond them.
+    """
+    return tuple(
+        _change(number, metrics.correct(old, labels), metrics.correct(new, labels), limits, errors)
+        for number, old, new in zip(exits, trained, converted, strict=True)
+    )
+
+
+def _policy_right(scores: Scores, policy: Policy) -> NDArray[np.bool_]:
+    """Return [N] which images are answered rightly where the policy lets them leave."""
+    taken = solvers.exits_taken(scores, policy)
+    right: NDArray[np.bool_] = (
+        scores.logits[taken, np.arange(len(taken))].argmax(axis=1) == scores.labels
+    )
+    return right
+
+
+def _change(
+    number: int | None,
+    right: NDArray[np.bool_],
+    still: NDArray[np.bool_],
+    limits: Limits,
+    errors: float,
+) -> ExitChange:
+    gained, lost = int((still & ~right).sum()), int((right & ~still).sum())
+    limit = limits.accuracy + errors * math.sqrt(gained + lost) / len(right)
+    return ExitChange(number, float(right.mean()), float(still.mean()), gained, lost, limit)

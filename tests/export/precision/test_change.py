@@ -15,8 +15,11 @@ BEFORE, AFTER = Policy("a", (2, 4), (0.9,), (1.0, 1.0)), Policy("b", (2, 4), (0.
 
 
 def scores(network: str, first: str, second: str, exits: tuple[int, ...] = (2, 4)) -> Scores:
-    """Two classes, class 0 is right; each letter is an image: R right, W wrong, ? unsure right."""
-    value = {"R": (4.0, 0.0), "W": (0.0, 4.0), "?": (1.0, 0.0)}
+    """Two classes, class 0 is right; each letter is an image.
+
+    R is right and W wrong; so are ? and !, unsure.
+    """
+    value = {"R": (4.0, 0.0), "W": (0.0, 4.0), "?": (1.0, 0.0), "!": (0.0, 1.0)}
     logits = np.array([[value[one] for one in row] for row in (first, second)], np.float32)
     n = len(first)
     return Scores(
@@ -47,6 +50,7 @@ def test_accuracy_and_shares_of_both_sides() -> None:
     # Image 1 was gained, image 2 lost: 0.5 points and two times sqrt(2) / 4.
     assert (second.gained, second.lost) == (1, 1)
     assert second.limit == pytest.approx(0.005 + 2 * math.sqrt(2) / 4)
+    assert (found.policy.exit, found.policy.gained, found.policy.lost) == (None, 0, 0)
     assert found.failures == ()
     assert [row["answer"] for row in found.rows()] == ["exit 2", "exit 4", "policy"]
     table = json.loads(json.dumps(found.to_json()))
@@ -66,6 +70,34 @@ def test_an_exit_that_loses_more_than_chance_explains_fails() -> None:
     assert found.to_json()["passed"] is False
     with pytest.raises(ParityError, match="int8 as accurate as float32 on 1000 images of the tune"):
         found.require()
+
+
+def test_a_policy_that_loses_more_than_chance_explains_fails() -> None:
+    n = 1000
+    for lost, fails in ((11, False), (12, True)):
+        # Unsure and wrong at exit 2: before these go on to exit 4 (0.9), after they stay (0.7).
+        first = "!" * lost + "R" * (n - lost)
+        before, after = scores("a", first, "R" * n), scores("b", first, "R" * n)
+        found = change.compare(before, BEFORE, after, AFTER, INT8)
+        assert (found.policy.before, found.policy.after) == (1.0, 1 - lost / n)
+        assert (found.policy.gained, found.policy.lost) == (0, lost)
+        assert bool(found.failures) is fails
+    assert found.failures == ("the policy: 1.20 points of accuracy are lost (limit 1.19)",)
+    assert all(row.before == row.after for row in found.exits)
+
+
+def test_it_says_when_the_images_are_too_few_to_tell() -> None:
+    def notes(images: int, lost: int) -> tuple[str, ...]:
+        after = scores("b", "R" * images, "W" * lost + "R" * (images - lost))
+        before = scores("a", "R" * images, "R" * images)
+        return change.compare(before, BEFORE, after, AFTER, INT8).notes(INT8)
+
+    # Two standard errors: 2 / 32 is 6.25 points, 2 x 2 / 1000 is 0.4 points.
+    assert notes(32, 1) == (
+        "32 images of the tune split cannot tell 0.5 points of accuracy from chance: int8 was "
+        "allowed to lose 6.8 at exit 4; hold more images out (--set tune_share)",
+    )
+    assert notes(1000, 4) == notes(32, 0) == ()
 
 
 def test_exits_that_are_not_kept_are_left_out() -> None:
