@@ -100,7 +100,7 @@ class Manifest:
         segments: shallow to deep.
         plain_macs: multiply-adds per image of the same network without exits.
         files: file name -> SHA-256, of every file but manifest and policy.
-        origin: versions, run, commit: for people, nothing reads it.
+        origin: versions, commit, run, digests of its weights (exitkit.export.lineage); for people.
         precision: of the segments' arithmetic: "float32", "fp16" or "int8".
         forms: other forms of the network, such as "cascade" -> its file.
     """

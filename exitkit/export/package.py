@@ -38,7 +38,7 @@ from exitkit.export.parity import Parity
 from exitkit.export.precision.change import Change
 from exitkit.export.publish import building
 from exitkit.export.reference import Reference
-from exitkit.export.source import Progress, read
+from exitkit.export.source import Progress, Source, read
 from exitkit.export.triton import place, whole
 from exitkit.journal import Journal
 from exitkit.models import costs
@@ -109,7 +109,8 @@ def export(
         progress: told one line per step.
 
     Raises:
-        ConfigError: unknown exits, targets or names; nothing is written.
+        ConfigError: unknown exits, targets or names, or a bundle of another run's network has
+            this one's name; nothing is written.
         ParityError: the export decides differently; nothing is written, an older bundle stays.
         ExportError: the ONNX exporter refuses the network (nothing is written), or TensorRT
             cannot build, or Triton cannot take it: then the bundle is written, complete, and
@@ -130,9 +131,10 @@ def export(
     building_engines = trt and failure is None
     if failure is not None:
         progress(f"{failure.asked}: {failure.found}; the bundle will be written without engines")
+    source = read(run, card, progress)
+    earlier.require_own(final, (source.digest, *source.earlier))
     if final.exists():
         progress(earlier.told(final, engines=building_engines))
-    source = read(run, card, progress)
     with building(final) as folder:
         manifest = staged.write(folder, source, kept, opset, progress)
         reference = trained.reference(source.network, kept, source.sets.tune, card.image)
@@ -154,7 +156,7 @@ def export(
                 failure = error
         write_manifest(folder, manifest)
         manifest = read_manifest(folder)
-    _note(run, final, proof, fitted)
+    _note(source, final, proof, fitted)
     warning = costs.warning(source.costs, card.heads, kept)
     carried = f"{REFERENCE} holds {len(reference.fitting())} images of the tune split"
     notes = (carried, *made.notes, *(() if warning is None else (warning,)))
@@ -200,9 +202,10 @@ def _prove(
     return proof, tuple(forms)
 
 
-def _note(run: Run, final: Path, proof: Parity, fitted: fit.Fit) -> None:
-    Journal(run.journal).write(
+def _note(source: Source, final: Path, proof: Parity, fitted: fit.Fit) -> None:
+    Journal(source.run.journal).write(
         "export",
+        network=source.digest,
         bundle=str(final),
         exits=list(fitted.policy.exits),
         parity=proof.to_json(),

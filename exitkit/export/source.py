@@ -8,6 +8,7 @@ import torch
 from exitkit import scores
 from exitkit.data.split import DataSets
 from exitkit.errors import CheckpointError, DataError, ExportError
+from exitkit.export import lineage
 from exitkit.models import costs
 from exitkit.models.exitnet import ExitNet
 from exitkit.runs import NetworkCard, Run
@@ -25,6 +26,7 @@ class Source:
         run, card: where it lies, and what was built.
         network: the selected network, on the processor in evaluation mode.
         digest: of its weights.
+        earlier: digests of the networks that the run had before.
         costs: multiply-adds and parameters of its parts.
         sets: the data that it was trained on.
         scores: of the tune split, with exactly these weights.
@@ -34,6 +36,7 @@ class Source:
     card: NetworkCard
     network: ExitNet
     digest: str
+    earlier: tuple[str, ...]
     costs: costs.Costs
     sets: DataSets
     scores: Scores
@@ -59,7 +62,9 @@ def read(run: Run, card: NetworkCard, progress: Progress) -> Source:
         )
     network.to(memory_format=torch.channels_last)  # as evaluation has it
     counted = costs.count(network, card.image.height)
-    return Source(run, card, network, digest, counted, sets, _scores(run, digest, progress))
+    before = lineage.earlier(run, digest)
+    table = _scores(run, digest, progress)
+    return Source(run, card, network, digest, before, counted, sets, table)
 
 
 def _refuse_lost_numbers(run: Run, network: ExitNet) -> None:

@@ -58,6 +58,7 @@ def _origin(source: Source, opsets: dict[str, int]) -> dict[str, Any]:  # Any: J
         "machine": machine.describe(),
         "run": source.run.name,
         "weights": source.digest,
+        "earlier": list(source.earlier),
         "data": source.sets.name,
         "trained_exits": list(source.card.exits),
         "pruned": pruned and {"run": pruned.run, "ratio": pruned.ratio, "of": pruned.network},

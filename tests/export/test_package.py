@@ -191,6 +191,28 @@ def test_a_policy_of_other_weights_is_not_published(
     assert list((tmp_path / "bundles").iterdir()) == []
 
 
+def test_the_only_copy_of_another_network_stays(static: Static, tmp_path: Path) -> None:
+    """A run's folder was removed, and its name given to another run."""
+    run = Run(tmp_path / static.run.name)
+    shutil.copytree(static.run.folder, run.folder)
+    weights = checkpoint.load_network(run.network)
+    weights["heads.4.classifier.bias"] += 0.1
+    checkpoint.save_network(run.network, weights)
+    run.scores("tune").unlink()
+    before = {path: sha256(path) for path in static.report.folder.iterdir()}
+    root = static.report.folder.parent
+    old = run.journal.read_text()
+    run.journal.unlink()
+    with pytest.raises(ConfigError, match=r"another network, .* choose another --name, or remove"):
+        package.export(run, exits=(1,), name="cut", root=root)
+    assert {path: sha256(path) for path in static.report.folder.iterdir()} == before
+    # Had the same run been trained on, its journal would know the network of the bundle.
+    run.journal.write_text(old)
+    shutil.copytree(root, tmp_path / "bundles", symlinks=True)
+    made = package.export(run, exits=(1,), name="cut", root=tmp_path / "bundles")
+    assert static.report.manifest.origin["weights"] in made.manifest.origin["earlier"]
+
+
 def test_a_broken_segment_is_refused_and_nothing_is_left(
     trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
