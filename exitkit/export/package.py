@@ -125,14 +125,15 @@ def export(
     card = run.read_card()
     kept = choices.exits(card, exits, what)
     final = root / choices.name(name, run.name)
-    if triton is not None:
-        place.check(triton, final.name)
     failure = engines.missing(trt_target) if trt else None
     building_engines = trt and failure is None
     if failure is not None:
         progress(f"{failure.asked}: {failure.found}; the bundle will be written without engines")
     source = read(run, card, progress)
-    earlier.require_own(final, (source.digest, *source.earlier))
+    networks = (source.digest, *source.earlier)
+    earlier.require_own(final, networks)
+    if triton is not None:
+        place.check(triton, final.name, networks)
     if final.exists():
         progress(earlier.told(final, engines=building_engines))
     with building(final) as folder:

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ MARK = "exitkit.json"
 
 
 @contextmanager
-def placing(final: Path, name: str) -> Iterator[Path]:
+def placing(final: Path, name: str, networks: Collection[str]) -> Iterator[Path]:
     """Yield an empty folder beside `final` to write in; move it there when the block succeeds.
 
     If the block raises, nothing is left of it and an earlier repository stays as it is.
@@ -22,12 +22,13 @@ def placing(final: Path, name: str) -> Iterator[Path]:
     Args:
         final: where the repository belongs.
         name: of its model.
+        networks: see `check`.
 
     Raises:
-        ConfigError: what lies at `final` is no earlier repository of exitkit's for `name`, or
-            someone has put something else into it.
+        ConfigError: what lies at `final` is no earlier repository of exitkit's for `name`, or one
+            of another network, or someone has put something else into it.
     """
-    check(final, name)
+    check(final, name, networks)
     final.parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}."))
     try:
@@ -41,8 +42,13 @@ def placing(final: Path, name: str) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def check(final: Path, name: str) -> None:
+def check(final: Path, name: str, networks: Collection[str]) -> None:
     """Refuse a place where something else lies than an earlier repository for `name`.
+
+    Args:
+        final: where the repository belongs.
+        name: of its model.
+        networks: digests of the weights that the run of this network has and had.
 
     Raises:
         ConfigError: with what lies there.
@@ -55,12 +61,16 @@ def check(final: Path, name: str) -> None:
     try:
         mark = json.loads((final / MARK).read_text(encoding="utf-8"))
         own, models = mark["name"], {*mark["models"], MARK}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        weights = mark.get("weights", mark["network"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
             asked, "something else lies there", "name a folder that does not exist"
         ) from error
     if own != name:
         raise ConfigError(asked, f"{own} lies there", f"give {name} another folder, or remove it")
+    if weights not in networks:
+        found = f"a repository of another network lies there, also named {name}"
+        raise ConfigError(asked, found, "name another folder, or remove it")
     others = sorted(path.name for path in final.iterdir() if path.name not in models)
     if final.is_symlink() or others:
         found = f"it holds {', '.join(others)}" if others else "it is a link"

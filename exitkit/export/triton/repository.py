@@ -18,6 +18,7 @@ import numpy as np
 import exitkit
 from exitkit.bundle import Manifest
 from exitkit.errors import ConfigError, ExportError, unknown
+from exitkit.export import lineage
 from exitkit.export.forms import metadata
 from exitkit.export.triton import configs, tensors
 from exitkit.export.triton.configs import Placement
@@ -62,7 +63,8 @@ def write(
     """Write a model repository for Triton and return its folder.
 
     Args:
-        folder: of the repository; an earlier one that exitkit wrote for `name` is replaced.
+        folder: of the repository; an earlier one that exitkit wrote for `name`, of the same run,
+            is replaced.
         manifest: of the bundle.
         policy: of the same bundle; its thresholds are the business logic's own.
         cascade_file: the bundle's cascade, with a row of thresholds per image.
@@ -89,13 +91,15 @@ def write(
     metadata.require(metadata.read(Path(cascade_file)), policy)
     placement = Placement(DEVICES[device], max_batch_size)
     parts = _parts(manifest, policy, Path(cascade_file), segment_files, name, placement)
+    networks = lineage.of(manifest)
     mark = {
         "exitkit": exitkit.__version__,
         "name": name,
         "network": manifest.network,
+        "weights": networks[0],
         "models": [part.name for part in parts],
     }
-    with placing(Path(folder), name) as new:
+    with placing(Path(folder), name, networks) as new:
         for part in parts:
             _put(new / part.name, part)
         (new / MARK).write_text(json.dumps(mark, indent=2) + "\n", encoding="utf-8")

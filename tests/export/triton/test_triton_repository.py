@@ -63,8 +63,8 @@ def test_an_earlier_one_is_replaced(tiny: Tiny, tmp_path: Path) -> None:
 def test_an_interrupt_while_repositories_change_places_keeps_the_earlier_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mark = json.dumps({"name": "one", "models": []})
-    with placing(tmp_path / "models", "one") as folder:
+    mark = json.dumps({"name": "one", "models": [], "network": "a"})
+    with placing(tmp_path / "models", "one", ("a",)) as folder:
         (folder / MARK).write_text(mark)
     honest, calls = os.rename, []
 
@@ -77,7 +77,7 @@ def test_an_interrupt_while_repositories_change_places_keeps_the_earlier_one(
     monkeypatch.setattr(os, "rename", interrupted)
 
     def replace() -> None:
-        with placing(tmp_path / "models", "one") as folder:
+        with placing(tmp_path / "models", "one", ("a",)) as folder:
             (folder / MARK).write_text("new")
 
     with pytest.raises(KeyboardInterrupt):
@@ -125,6 +125,30 @@ def test_another_models_repository_stays(tiny: Tiny, tmp_path: Path) -> None:
     folder = tiny.write(tmp_path / "models", "first")
     with pytest.raises(ConfigError, match="first lies there; give second another folder"):
         tiny.write(folder, "second")
+
+
+def test_only_a_network_of_the_same_run_is_replaced(tiny: Tiny, tmp_path: Path) -> None:
+    def of(weights: str, network: str, *before: str) -> Tiny:
+        origin = {"weights": weights, "earlier": list(before)}
+        manifest = dataclasses.replace(tiny.manifest, network=network, origin=origin)
+        policy = dataclasses.replace(tiny.policy, network=network)
+        file = tmp_path / network
+        file.mkdir()
+        said = metadata.describe(manifest, policy)
+        made = dataclasses.replace(tiny, folder=file, manifest=manifest, policy=policy)
+        cascade.write(
+            tiny.files, policy.exits, policy.temperatures, made.cascade, said, per_row=True
+        )
+        return made
+
+    first = of("first", "first")
+    folder = first.write(tmp_path / "models")
+    of("first", "int8 of first").write(folder)  # another precision of the same weights
+    of("second", "second", "first").write(folder)  # the run went on training
+    before = tree(folder)
+    with pytest.raises(ConfigError, match="another network lies there, also named tiny; name"):
+        first.write(folder)
+    assert tree(folder) == before
 
 
 @pytest.mark.parametrize("earlier", [False, True])
