@@ -15,7 +15,7 @@ from exitkit.errors import ConfigError
         "exitkit export mate-mobilenetv2-1 --exits 2,4 --trt",
         "exitkit export --exits 2,4 --form cascade",
         "exitkit export --precision int8 --form cascade --name small",
-        "exitkit export --what backbone --name plain",
+        "exitkit export --what backbone",
         "exitkit export --verify mate-mobilenetv2-1",
     ),
 )
@@ -56,7 +56,7 @@ from exitkit.errors import ConfigError
     type=click.Path(path_type=Path, file_okay=False),
     help="write a model repository for NVIDIA's Triton there too",
 )
-@click.option("--name", help="of the bundle; one of that name is replaced  [default: the run's]")
+@click.option("--name", help="of the bundle  [default: the run's, or RUN-PART with --what]")
 @click.option("--verify", metavar="BUNDLE", help="write nothing; check a bundle on this machine")
 @output.provider_option
 @output.json_option

@@ -72,13 +72,16 @@ def taught_by(method: str) -> str:
     return "deep" if method == "ce" else f"{method}+deep"
 
 
-def name(asked: str | None, run: str) -> str:
+def name(asked: str | None, run: str, what: str = "network") -> str:
     """Return the bundle's name: what was asked for, or the run's.
+
+    A part of the network is named after run and part, so that it replaces no bundle of the whole.
 
     Raises:
         ConfigError: it is no plain name.
     """
-    chosen = run if asked is None else asked
+    own = run if what == "network" else f"{run}-{what}"
+    chosen = own if asked is None else asked
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", chosen) or chosen == LATEST:
         raise ConfigError(
             f"bundle name {chosen!r}", "is no plain name", "use letters, digits, . _ + -"

@@ -104,7 +104,7 @@ def export(
         trt: whether to build a TensorRT engine per segment as well.
         trt_target: compute capabilities to build for ahead of time, such as "sm89".
         triton: folder for a model repository of NVIDIA's Triton, made of the finished bundle.
-        name: of the bundle; the run's where not given.
+        name: of the bundle; the run's where not given, with `what` behind it for a part.
         root: folder of bundles.
         progress: told one line per step.
 
@@ -124,7 +124,7 @@ def export(
     others = composed.names(forms)
     card = run.read_card()
     kept = choices.exits(card, exits, what)
-    final = root / choices.name(name, run.name)
+    final = root / choices.name(name, run.name, what)
     failure = engines.missing(trt_target) if trt else None
     building_engines = trt and failure is None
     if failure is not None:

@@ -72,6 +72,12 @@ def test_a_bundle_has_a_plain_name(name: str) -> None:
     assert choices.name("plain", "run-1") == "plain"
 
 
+def test_a_part_is_not_named_like_the_whole() -> None:
+    assert choices.name(None, "run-1", "network") == "run-1"
+    assert choices.name(None, "run-1", "backbone") == "run-1-backbone"
+    assert choices.name("plain", "run-1", "backbone") == "plain"
+
+
 def test_the_leader_is_what_a_run_with_ffsd_ships() -> None:
     assert choices.exits(card("ffsd(students=2)", (4,)), None, "leader") == (4,)
     both = card("ffsd+deep", (1, 2, 3, 4))

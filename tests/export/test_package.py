@@ -340,7 +340,8 @@ def test_a_disk_that_fills_up_leaves_the_old_bundle_and_nothing_else(
 
 
 def test_the_backbone_is_the_plain_network(trained_run: Run, tmp_path: Path) -> None:
-    made = package.export(trained_run, what="backbone", name="plain", root=tmp_path)
+    made = package.export(trained_run, what="backbone", root=tmp_path)
+    assert made.folder == tmp_path / "small-backbone"
     assert made.manifest.exits == (4,)
     assert made.manifest.segments[0].macs == made.manifest.plain_macs
     shipped = {w.name for w in onnx_library.load(made.folder / "segment_4.onnx").graph.initializer}
