@@ -17,10 +17,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
+from onnxruntime.quantization import TensorsData
 
 from exitkit.atomic import replacing
 from exitkit.errors import ExportError
 from exitkit.export.precision import graphs, ranges
+from exitkit.export.precision.scratch import scratch
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 LARGEST = float(np.finfo(np.float16).max)
@@ -45,13 +47,17 @@ def convert(
 
     Raises:
         ExportError: a weight, a constant or a value between two operators that float16 cannot
-            hold (named, with the value), or an operator that is none of ONNX's own.
+            hold (named, with the value), or an operator that is none of ONNX's own; or there is no
+            room beside `target` for what ONNX Runtime writes on the way.
     """
     model = graphs.read(source)
     rewritten = _Pass(model, source.name)
     rewritten.run()
     if batches is not None:
-        _check_values(source, batches, {n for n, kind in rewritten.types.items() if kind == HALF})
+        half = {name for name, kind in rewritten.types.items() if kind == HALF}
+        with scratch(target, f"float16 for {source.name}") as place:
+            found = ranges.measure(source, ranges.Batches(batches), place)
+        _check_values(source, found, half)
     graphs.check(model, source.name)
     with replacing(target) as temporary:
         onnx.save_model(model, temporary)
@@ -128,9 +134,8 @@ class _Pass:
         return self.made[name, want]
 
 
-def _check_values(source: Path, batches: Iterable[NDArray[np.float32]], inside: set[str]) -> None:
-    found = ranges.measure(source, ranges.Batches(batches))
-    if found is None:
+def _check_values(source: Path, found: TensorsData | None, inside: set[str]) -> None:
+    if found is None:  # there were no images
         return
     for name in sorted(inside & set(found)):
         extremes = np.concatenate([np.ravel(value) for value in found[name].range_value])

@@ -16,7 +16,6 @@ logit was three times as far off). From the last pooling to the logits everythin
 8 bits there made a third more images change their class, and cost no time.
 """
 
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,12 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnxruntime.quantization import QDQQuantizer, QuantType, TensorsData
+from onnxruntime.quantization.quant_utils import add_infer_metadata
 
 from exitkit.atomic import replacing
 from exitkit.errors import ExportError
 from exitkit.export.precision import calibration, graphs, ranges
+from exitkit.export.precision.scratch import scratch
 
 # Operators for which ONNX Runtime has 8-bit kernels on processors. Others (softmax, norms) compute
 # in float32 between the pairs of their neighbours.
@@ -74,15 +75,15 @@ def quantise(
 
     Raises:
         DataError: fewer calibration images than `calibration.LEAST`.
-        ExportError: the segment has operators that cannot be quantised.
+        ExportError: the segment has operators that cannot be quantised, or there is no room beside
+            `target` for what ONNX Runtime writes on the way.
     """
     graphs.read(source)
-    # Beside the target, so that whoever removes its folder removes this too.
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".int8.") as place:
-        prepared = Path(place) / "prepared.onnx"
+    with scratch(target, f"int8 for {source.name}") as place:
+        prepared = place / "prepared.onnx"
         _prepare(source, prepared)
         reader = ranges.Batches(batches)
-        found = ranges.measure(prepared, reader)
+        found = ranges.measure(prepared, reader, place)
         calibration.require(reader.images, source.name)
         assert found is not None  # there were images
         model = _quantised(prepared, found, signed, {} if before is None else _border(before))
@@ -117,6 +118,8 @@ def _quantised(
     model = onnx.load(prepared)
     for position, node in enumerate(model.graph.node):
         node.name = f"{node.op_type}_{position}"  # by which nodes are excluded; not all have one
+    # Its shapes are known: else ONNX Runtime would write it to the system's temporary folder.
+    add_infer_metadata(model)
     kept = _kept(model)
     operators = TENSORRT if signed else PROCESSOR
     options = {"OpTypesToExcludeOutputQuantization": [PRODUCT], **border}

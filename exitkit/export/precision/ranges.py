@@ -39,13 +39,18 @@ def options() -> onnxruntime.SessionOptions:
     return chosen
 
 
-def measure(segment: Path, batches: Batches) -> TensorsData | None:
+def measure(segment: Path, batches: Batches, folder: Path) -> TensorsData | None:
     """Run every batch once; return ranges by name of tensor, or None where there was no batch.
 
     The tensors themselves stay inside the runtime: only two numbers of each come out.
+
+    Args:
+        segment: its file.
+        batches: of its `hidden`.
+        folder: for files on the way; nothing is left there.
     """
     # ONNX Runtime writes beside the file that it reads.
-    with tempfile.TemporaryDirectory(prefix="exitkit.ranges.") as place:
+    with tempfile.TemporaryDirectory(dir=folder, prefix="ranges.") as place:
         own = Path(place) / "segment.onnx"
         own.write_bytes(segment.read_bytes())
         augmented = Path(place) / "ranges.onnx"

@@ -1,6 +1,9 @@
 import os
+import re
+import resource
 import subprocess
 import sys
+import tempfile
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +17,7 @@ from onnx import helper
 from exitkit.bundle import Manifest
 from exitkit.errors import DataError, ExportError
 from exitkit.export import tensorrt
-from exitkit.export.precision import int8
+from exitkit.export.precision import half, int8
 
 AGAIN = """
 import sys, numpy as np
@@ -227,6 +230,35 @@ def test_too_few_images_are_refused(
         int8.quantise(tiny[0] / "segment_2.onnx", tmp_path / "segment_2.onnx", few)
     assert caught.value.exit_code == 2
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("share", [0.5, 1.2])
+def test_a_disk_that_fills_up_is_no_bug(
+    share: float, tiny: tuple[Path, Manifest], batches: list[np.ndarray], tmp_path: Path
+) -> None:
+    source = tiny[0] / "segment_2.onnx"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size = int(share * source.stat().st_size)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))  # no file grows larger
+    try:
+        with pytest.raises(ExportError, match=r"int8 for segment_2\.onnx: it failed") as caught:
+            int8.quantise(source, tmp_path / "segment_2.onnx", batches)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert re.search(rf"files in {tmp_path}, which has [\d,]+ MB free \(", caught.value.found)
+    assert caught.value.do.startswith("make room there")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_elsewhere(
+    tiny: tuple[Path, Manifest],
+    batches: list[np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not there"))
+    int8.quantise(tiny[0] / "segment_2.onnx", tmp_path / "segment_2.onnx", batches)
+    half.convert(tiny[0] / "segment_2.onnx", tmp_path / "segment_2_half.onnx", batches)
 
 
 def test_nothing_is_left_beside_the_segment(quantised: Path) -> None:
