@@ -4,15 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+import onnxruntime
 import torch
 
 from exitkit.atomic import replacing
+from exitkit.engine.session import FAILURES
 from exitkit.errors import ConfigError, ExportError
 from exitkit.export.segments import SegmentModule
 
 # An example batch of 0 or 1 would be taken for a constant; any larger one stays dynamic.
 EXAMPLE_BATCH = 2
 OLDEST_OPSET = 18  # of the exporter's own operator library
+OLDEST_IR = 8  # version of the file format that goes with it
 
 
 @dataclass(frozen=True)
@@ -32,18 +35,47 @@ class OnnxFile:
 
 
 def check_opset(opset: int | None) -> None:
-    """Refuse an operator set that the exporter cannot write or ONNX does not define.
+    """Refuse an operator set that the exporter cannot write or ONNX Runtime cannot load.
 
     Raises:
         ConfigError: with the possible ones.
     """
-    latest = onnx.defs.onnx_opset_version()
-    if opset is not None and not OLDEST_OPSET <= opset <= latest:
+    if opset is None:
+        return
+    latest = latest_opset()
+    if not OLDEST_OPSET <= opset <= latest:
         raise ConfigError(
             f"opset {opset}",
-            f"the exporter writes {OLDEST_OPSET} to {latest}",
-            "choose one of these, or leave --opset out",
+            f"the exporter writes {OLDEST_OPSET} and later, and ONNX Runtime "
+            f"{onnxruntime.__version__} loads no later one than {latest}",
+            f"choose one of {OLDEST_OPSET} to {latest}, or leave --opset out",
         )
+
+
+def latest_opset() -> int:
+    """Return the latest operator set that the installed ONNX Runtime loads; it is asked."""
+    known = range(onnx.defs.onnx_opset_version(), OLDEST_OPSET - 1, -1)
+    return next((opset for opset in known if _loads(opset)), OLDEST_OPSET)
+
+
+def _loads(opset: int) -> bool:
+    """Return whether ONNX Runtime loads a graph of one operator in an operator set."""
+    end, start = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in "yx")
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "one", [start], [end]),
+        opset_imports=[onnx.helper.make_opsetid("", opset)],
+        ir_version=OLDEST_IR,
+    )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    try:
+        onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except FAILURES:
+        return False
+    return True
 
 
 def write(
@@ -66,7 +98,11 @@ def write(
     try:
         model = _graph(segment, shape, opset)
         onnx.checker.check_model(model, full_check=True)
-    except (torch.onnx.OnnxExporterError, onnx.checker.ValidationError) as error:
+    except (
+        torch.onnx.OnnxExporterError,
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+    ) as error:
         raise ExportError(
             f"exit {segment.exit} as ONNX",
             f"the exporter refused it ({_first_line(error)})",

@@ -5,10 +5,11 @@ import onnx as onnx_library
 import onnxruntime
 import pytest
 import torch
+from onnx import numpy_helper
 from tiny_network import network, stage
 from torch import Tensor, nn
 
-from exitkit.errors import ExportError
+from exitkit.errors import ConfigError, ExportError
 from exitkit.export import onnx, segments
 from exitkit.models.exitnet import ExitNet, Head
 
@@ -75,6 +76,28 @@ def test_the_same_network_gives_the_same_bytes_and_no_chatter(
     assert capfd.readouterr() == ("", "")
 
 
+def test_every_opset_that_is_offered_can_be_written_and_loaded(tmp_path: Path) -> None:
+    latest = onnx.latest_opset()
+    with pytest.raises(ConfigError, match=f"opset {latest + 1}: .* choose one of 18 to {latest},"):
+        onnx.check_opset(latest + 1)
+    with pytest.raises(ConfigError, match=r"opset 17: the exporter writes 18 and later"):
+        onnx.check_opset(17)
+    piece = segments.cut(network(), (2, 3))[0]
+    for opset in (18, latest):
+        onnx.check_opset(opset)
+        file = onnx.write(piece, (3, 8, 8), tmp_path / f"{opset}.onnx", opset)
+        assert file.opset == opset
+        session = onnxruntime.InferenceSession(file.path, providers=["CPUExecutionProvider"])
+        logits, _ = session.run(None, {"hidden": np.zeros((2, 3, 8, 8), np.float32)})
+        assert logits.shape == (2, 5)
+
+
+def test_the_runtime_is_asked_which_opsets_it_loads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_library.defs, "onnx_opset_version", lambda: 99)
+    assert onnx.latest_opset() < 99
+    onnx.check_opset(None)
+
+
 class Choosy(nn.Module):
     """Looks at the numbers to choose its way, which no fixed graph can do."""
 
@@ -88,6 +111,18 @@ def test_a_network_that_cannot_be_a_graph_is_refused(tmp_path: Path) -> None:
         onnx.write(segments.cut(net, (1,))[0], (3, 8, 8), tmp_path / "x.onnx")
     assert caught.value.exit_code == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_graph_whose_shapes_contradict_each_other_is_refused(
+    tiny_files: list[onnx.OnnxFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = onnx_library.load(tiny_files[1].path)
+    (weight,) = [w for w in model.graph.initializer if w.name.endswith("classifier.weight")]
+    weight.CopyFrom(numpy_helper.from_array(np.zeros((5, 9), np.float32), weight.name))
+    monkeypatch.setattr(onnx, "_graph", lambda *_: model)
+    piece = segments.cut(network(), (2, 3))[1]
+    with pytest.raises(ExportError, match="exit 3 as ONNX: the exporter refused it"):
+        onnx.write(piece, (6, 4, 4), tmp_path / "x.onnx")
 
 
 class Fixed(nn.Module):

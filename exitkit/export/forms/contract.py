@@ -65,7 +65,7 @@ def write(
     helper.set_model_props(model, dict(metadata))
     try:
         onnx.checker.check_model(model, full_check=True)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(
             f"{path.name} of {k} segments",
             f"ONNX's checker refused it ({str(error).strip().splitlines()[0]})",

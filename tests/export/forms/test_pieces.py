@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import hand_made
+import numpy as np
 import onnx
 import pytest
 from hand_made import EXITS, TEMPERATURES
+from onnx import numpy_helper
 
 from exitkit.errors import ExportError
 from exitkit.export.forms import cascade
@@ -60,6 +62,18 @@ def test_a_map_of_unknown_size_is_refused(files: list[Path], tmp_path: Path) -> 
     files = [files[0], tmp_path / "free.onnx", files[2]]
     assert_refused(
         files, tmp_path / "form.onnx", r"free\.onnx .*: exit2/hidden has axes of unknown size"
+    )
+
+
+def test_weights_that_do_not_fit_together_are_refused(files: list[Path], tmp_path: Path) -> None:
+    model = onnx.load(files[2])
+    (matrix,) = [one for one in model.graph.initializer if one.name == "matrix"]
+    wide = np.zeros((hand_made.MAPS[-1][0] + 1, hand_made.CLASSES), dtype=np.float32)
+    matrix.CopyFrom(numpy_helper.from_array(wide, "matrix"))
+    onnx.save_model(model, tmp_path / "segment.onnx")
+    found = [*files[:2], tmp_path / "segment.onnx"]
+    assert_refused(
+        found, tmp_path / "form.onnx", r"form\.onnx of 3 segments: ONNX's checker refused"
     )
 
 
