@@ -1,7 +1,8 @@
 """Does a form decide like the engine on the segments that it was made from?
 
-The engine answers every image at several thresholds; then the form does, in a process of its own
-that loads ONNX Runtime and NumPy and no exitkit, in batches of mixed sizes. The networks are the
+What the engine answers for every image at several thresholds follows from the logits of its
+segments; the form is asked in a process of its own that loads ONNX Runtime and NumPy and no
+exitkit, in batches of mixed sizes. The networks are the
 same, but the runtime may order sums differently in one graph than in several, so what is near to
 a threshold is counted apart, exactly as `agreement.py` does between a network and its export.
 
@@ -165,7 +166,7 @@ class FormCheck:
 
 
 def expect(engine: Engine, images: Floats) -> Expected:
-    """Let the engine answer images [N, 3, H, W] at the deciles of each exit's confidence.
+    """Return what the engine answers for images [N, 3, H, W] at deciles of each exit's confidence.
 
     Raises:
         DataError: there are no images.
@@ -178,22 +179,21 @@ def expect(engine: Engine, images: Floats) -> Expected:
     # Both sides are the same here: what is wanted is the deciles, and how near is near.
     same = Comparison(logits, logits, engine.policy)
     thresholds = same.levels()
-    answers = [
-        [engine.answer(rows, thresholds=level) for rows in _batches(images)] for level in thresholds
-    ]
-    near = [same.trained(np.broadcast_to(row, (len(images), len(row))))[1] for row in thresholds]
-    exit = np.stack([np.concatenate([a.exit for a in level]) for level in answers])
-    confidence = np.stack([np.concatenate([a.probability for a in level]) for level in answers])
+    # What the engine answers at each setting follows from these logits; asking it would run the
+    # network once more for each, and that it answers so is the gate's part to prove.
+    told = [same.trained(np.broadcast_to(row, (len(images), len(row)))) for row in thresholds]
+    taken, near = (np.stack(one) for one in zip(*told, strict=True))  # [L, N]
+    chosen = taken, np.arange(len(images))
     temperatures = np.asarray(engine.policy.temperatures)
     steep = same.confidence * (1 - same.confidence)  # [K, N], by the log odds
     reach = np.minimum((2 * same.limit / temperatures)[:, None] * steep, MOST) + ROUNDING
     return Expected(
         images,
         thresholds,
-        exit,
-        np.stack([np.concatenate([a.label for a in level]) for level in answers]),
-        confidence,
-        np.stack(near),
+        np.asarray(engine.policy.exits)[taken],
+        same.label[chosen],
+        same.confidence[chosen],
+        near,
         logits,
         same.limit,
         _shares(logits, engine.policy.temperatures),

@@ -28,7 +28,7 @@ def expected(engine: Engine) -> Expected:
     return check.expect(engine, hand_made.images(60))
 
 
-def test_the_engine_is_asked_at_the_deciles_of_each_exits_confidence(
+def test_the_engines_answers_at_the_deciles_of_each_exits_confidence_are_expected(
     expected: Expected, engine: Engine
 ) -> None:
     assert expected.thresholds.shape == (10, 2)
@@ -36,9 +36,15 @@ def test_the_engine_is_asked_at_the_deciles_of_each_exits_confidence(
     deciles = np.quantile(confidence, np.arange(1, 10) / 10)
     own = engine.policy.thresholds[0]  # of the policy; the largest
     np.testing.assert_allclose(expected.thresholds[:, 0], [*deciles, own], rtol=1e-6)
-    answers = engine.answer(expected.images, thresholds=expected.thresholds[3])
-    assert expected.exit[3].tolist() == answers.exit.tolist()
-    assert expected.label[3].tolist() == answers.label.tolist()
+    for level, row in enumerate(expected.thresholds):
+        answers = engine.answer(expected.images, thresholds=row)
+        told = ~expected.near[level]
+        assert told.sum() > 50
+        assert expected.exit[level][told].tolist() == answers.exit[told].tolist()
+        assert expected.label[level][told].tolist() == answers.label[told].tolist()
+        np.testing.assert_allclose(
+            expected.confidence[level][told], answers.probability[told], rtol=1e-5
+        )
     assert expected.exits == EXITS
 
 
