@@ -26,10 +26,11 @@ from exitkit.export.precision.scratch import scratch
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 LARGEST = float(np.finfo(np.float16).max)
-# Told with every export of this kind. ResNet-18, one thread of an AVX-512 core: 1.0 times as fast.
+# Told with every export of this kind; measured in docs/results.md ("forms").
 NOTE = (
     "fp16 is for GPUs: on a processor without float16 arithmetic ONNX Runtime casts the weights "
-    "back and computes in float32, no faster than the float32 export"
+    "back and computes in float32: no faster as segments, and up to three times slower inside a "
+    "cascade or chain, where it casts them at every call"
 )
 
 
