@@ -48,6 +48,19 @@ class Split:
             self, pixels=pixels, labels=self.labels.to(device), index=self.index.to(device)
         )
 
+    def rows(self, rows: Sequence[int]) -> Self:
+        """Return a split of some of the images, in the order of `rows` (0-based places in this)."""
+        chosen = torch.tensor(rows, dtype=torch.int64, device=self.labels.device)
+        return replace(
+            self,
+            pixels=self.pixels[chosen.to(self.pixels.device)]
+            if isinstance(self.pixels, Tensor)
+            else replace(self.pixels, paths=tuple(self.pixels.paths[row] for row in rows)),
+            labels=self.labels[chosen],
+            index=self.index[chosen],
+            encoded=lambda row: self.encoded(rows[row]),
+        )
+
     def batches(
         self, batch_size: int, device: torch.device, spec: ImageSpec
     ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

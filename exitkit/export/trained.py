@@ -33,9 +33,10 @@ def reference(network: ExitNet, exits: Sequence[int], split: Split, spec: ImageS
         raise DataError(f"parity on the {split.name} split", "it has no images", "hold some out")
     count = min(IMAGES, len(split))
     rows = np.linspace(0, len(split) - 1, count).round().astype(np.int64)
-    encoded = tuple(split.encoded(int(row)) for row in rows)
-    logits, off = _logits(network, exits, split, rows, encoded, spec)
-    labels = split.labels.cpu().numpy()[rows].astype(np.int64)
+    chosen = split.rows(rows.tolist())  # no other image is decoded
+    encoded = tuple(chosen.encoded(row) for row in range(count))
+    logits, off = _logits(network, exits, chosen, encoded, spec)
+    labels = chosen.labels.cpu().numpy().astype(np.int64)
     return Reference(split.name, tuple(exits), encoded, labels, logits, off)
 
 
@@ -44,22 +45,16 @@ def _logits(
     network: ExitNet,
     exits: Sequence[int],
     split: Split,
-    rows: NDArray[np.int64],
     encoded: Sequence[bytes],
     spec: ImageSpec,
 ) -> tuple[NDArray[np.float32], float]:
     """Return the network's logits [K, N, C] and how far its input is from a client's."""
-    parts, off, first, done = [], 0.0, 0, 0
+    parts, off, done = [], 0.0, 0
     for batch, _, _ in split.batches(BATCH, torch.device("cpu"), spec):
-        inside = rows[(rows >= first) & (rows < first + len(batch))] - first
-        first += len(batch)
-        if len(inside) == 0:
-            continue
-        chosen = batch[torch.from_numpy(inside)]
-        files = encoded[done : done + len(inside)]
+        files = encoded[done : done + len(batch)]
         sent = images.normalise(np.stack([images.decode(file, spec) for file in files]), spec)
-        off, done = max(off, float(np.abs(sent - chosen.numpy()).max())), done + len(inside)
-        hidden, answers = chosen, []
+        off, done = max(off, float(np.abs(sent - batch.numpy()).max())), done + len(batch)
+        hidden, answers = batch, []
         for k in range(1, exits[-1] + 1):
             hidden = network.stage(k, hidden)
             if k in exits:

@@ -81,6 +81,18 @@ def test_batches_come_in_order_and_the_last_may_be_short(digits: DataSets) -> No
     assert torch.equal(torch.cat([index for _, _, index in found]), digits.tune.index)
 
 
+def test_some_rows_of_a_split_are_a_split(digits: DataSets) -> None:
+    some = digits.tune.rows([5, 0, 7])
+    assert type(some) is Tune
+    assert len(some) == 3
+    assert isinstance(some.pixels, torch.Tensor)
+    for place, row in enumerate((5, 0, 7)):
+        assert torch.equal(some.pixels[place], digits.tune.pixels[row])
+        assert some.encoded(place) == digits.tune.encoded(row)
+    assert torch.equal(some.labels, digits.tune.labels[[5, 0, 7]])
+    assert torch.equal(some.index, digits.tune.index[[5, 0, 7]])
+
+
 def test_moving_a_split_keeps_its_type(digits: DataSets) -> None:
     moved = digits.tune.to(CPU)
     assert type(moved) is Tune
