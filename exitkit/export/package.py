@@ -157,10 +157,10 @@ def export(
                 failure = error
         write_manifest(folder, manifest)
         manifest = read_manifest(folder)
-    _note(source, final, proof, fitted)
+    told = _note(source, final, proof, fitted)
     warning = costs.warning(source.costs, card.heads, kept)
     carried = f"{REFERENCE} holds {len(reference.fitting())} images of the tune split"
-    notes = (carried, *made.notes, *(() if warning is None else (warning,)))
+    notes = (carried, *made.notes, *filter(None, (warning, told)))
     if failure is not None:
         for note in notes:
             progress(note)
@@ -203,12 +203,17 @@ def _prove(
     return proof, tuple(forms)
 
 
-def _note(source: Source, final: Path, proof: Parity, fitted: fit.Fit) -> None:
-    Journal(source.run.journal).write(
-        "export",
-        network=source.digest,
-        bundle=str(final),
-        exits=list(fitted.policy.exits),
-        parity=proof.to_json(),
-        chosen=dataclasses.asdict(fitted.chosen),
-    )
+def _note(source: Source, final: Path, proof: Parity, fitted: fit.Fit) -> str | None:
+    """Write the export into the run's journal; return what to say where that is not allowed."""
+    try:
+        Journal(source.run.journal).write(
+            "export",
+            network=source.digest,
+            bundle=str(final),
+            exits=list(fitted.policy.exits),
+            parity=proof.to_json(),
+            chosen=dataclasses.asdict(fitted.chosen),
+        )
+    except OSError as error:  # the bundle is there and complete: another's run, or a full disk
+        return f"the journal of run {source.run.name} does not tell of this export ({error})"
+    return None

@@ -213,6 +213,21 @@ def test_the_only_copy_of_another_network_stays(static: Static, tmp_path: Path) 
     assert static.report.manifest.origin["weights"] in made.manifest.origin["earlier"]
 
 
+def test_a_run_that_may_only_be_read_is_exported(
+    trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(self: journal.Journal, event: str, **fields: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self.path))
+
+    monkeypatch.setattr(journal.Journal, "write", write)
+    made = package.export(trained_run, exits=(1,), root=tmp_path, triton=tmp_path / "models")
+    assert made.repository == tmp_path / "models"
+    assert made.notes[-1] == (
+        "the journal of run small does not tell of this export ([Errno 13] Permission denied: "
+        f"'{trained_run.journal}')"
+    )
+
+
 def test_a_broken_segment_is_refused_and_nothing_is_left(
     trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
