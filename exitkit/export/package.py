@@ -39,7 +39,7 @@ from exitkit.export.precision.change import Change
 from exitkit.export.publish import building
 from exitkit.export.reference import Reference
 from exitkit.export.source import Progress, Source, read
-from exitkit.export.triton import place, whole
+from exitkit.export.triton import place, repository, whole
 from exitkit.journal import Journal
 from exitkit.models import costs
 from exitkit.policy.solvers import Point
@@ -125,6 +125,8 @@ def export(
     card = run.read_card()
     kept = choices.exits(card, exits, what)
     final = root / choices.name(name, run.name, what)
+    if triton is not None:
+        repository.labels(card.classes)  # refuses those that Triton cannot take
     failure = engines.missing(trt_target) if trt else None
     building_engines = trt and failure is None
     if failure is not None:
@@ -167,13 +169,10 @@ def export(
         left = "" if triton is None else f", and no Triton model repository in {triton}"
         do = f"{failure.do}; {final} was written without engines{left}"
         raise ExportError(failure.asked, failure.found, do) from failure
-    repository = None
     if triton is not None:
-        repository = whole.of_bundle(final, triton)
-        progress(f"Triton model repository: {repository}")
-    return ExportReport(
-        final, proof, checks, made.change, manifest, fitted.chosen, repository, notes
-    )
+        whole.of_bundle(final, triton)
+        progress(f"Triton model repository: {triton}")
+    return ExportReport(final, proof, checks, made.change, manifest, fitted.chosen, triton, notes)
 
 
 def _prove(

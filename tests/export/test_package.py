@@ -293,6 +293,17 @@ def test_bad_requests_write_nothing(trained_run: Run, tmp_path: Path) -> None:
     assert not root.exists()
 
 
+def test_a_class_that_triton_cannot_name_is_refused_before_any_work(
+    trained_run: Run, tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "run")
+    shutil.copytree(trained_run.folder, run.folder)
+    run.write_card(dataclasses.replace(run.read_card(), classes=("one", "two\nlines", "three")))
+    with pytest.raises(ConfigError, match="has an end of line in its name; rename it"):
+        package.export(run, root=tmp_path / "bundles", triton=tmp_path / "models")
+    assert not (tmp_path / "bundles").exists()
+
+
 def test_an_empty_list_of_targets_is_no_default(trained_run: Run) -> None:
     asked = [str(trained_run.folder), "--trt", "--trt-target", ""]
     said = CliRunner().invoke(export.command, asked)

@@ -126,13 +126,13 @@ def _parts(
     rows = {"thresholds": (early,)} if early else {}
     answers = {"probabilities": (classes,), "confidence": (), "exit": ()}
     _require(cascade_file, whole, {"images": images, **rows, **answers})
-    labels = {configs.LABELS: _labels(manifest.classes)}
+    lines = labels(manifest.classes)
     warmup = {f"warmup/{configs.NEVER}": np.full(early, ABOVE_ALL, "<f4").tobytes()}
     stages = [f"{name}_stage{k}" for k in manifest.exits]
     config = configs.cascade(name, whole, manifest, policy, placement)
-    parts = [_Part(name, config, cascade_file, {**labels, **(warmup if early else {})})]
+    parts = [_Part(name, config, cascade_file, {**lines, **(warmup if early else {})})]
     config = configs.logic(f"{name}_bls", whole, stages, manifest, policy, placement)
-    parts.append(_Part(f"{name}_bls", config, LOGIC, labels))
+    parts.append(_Part(f"{name}_bls", config, LOGIC, lines))
     shapes = [segment.input_shape for segment in manifest.segments]
     for stage, file, takes, onward in zip(
         stages, segment_files, shapes, [*shapes[1:], None], strict=True
@@ -156,14 +156,18 @@ def _words(shapes: dict[str, tuple[int, ...]]) -> str:
     return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
 
 
-def _labels(classes: Sequence[str]) -> bytes:
-    """Return the file of labels: a line for each class, so no label may hold an end of line."""
+def labels(classes: Sequence[str]) -> dict[str, bytes]:
+    """Return the file of labels: a line for each class.
+
+    Raises:
+        ConfigError: a label holds an end of line.
+    """
     broken = next((label for label in classes if re.search(r"[\r\n\0]", label)), None)
     if broken is not None:
         raise ConfigError(
             f"class {broken!r} in labels.txt", "it has an end of line in its name", "rename it"
         )
-    return "".join(f"{label}\n" for label in classes).encode()
+    return {configs.LABELS: "".join(f"{label}\n" for label in classes).encode()}
 
 
 def _put(model: Path, part: _Part) -> None:
