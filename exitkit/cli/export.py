@@ -48,7 +48,7 @@ from exitkit.errors import ConfigError
 @click.option(
     "--trt-target",
     metavar="SM80,...",
-    help="compute capabilities to build for where there is no GPU",
+    help="compute capabilities to build for instead of the GPU at hand",
 )
 @click.option(
     "--triton",

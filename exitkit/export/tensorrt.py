@@ -68,18 +68,16 @@ def check(targets: Sequence[str] | None) -> None:
 
 
 def find(targets: Sequence[str] | None = None) -> Builder:
-    """Choose a builder: with `targets` always ahead of time, else the GPU at hand if it can be.
+    """Choose a builder: with `targets` always ahead of time, else for the GPU at hand, if any.
 
     Raises:
         ConfigError: a target that does not exist, or an empty list of them.
-        ExportError: no TensorRT is installed that can build here; names the extra to install.
+        ExportError: no TensorRT is installed that can build here, or none for the GPU at hand;
+            names the extra to install.
     """
     check(targets)
     if targets is None and torch.cuda.is_available():
-        module = trt.package("tensorrt")
-        if module is not None:
-            major, minor = torch.cuda.get_device_capability()
-            return Builder(module, "tensorrt", (f"sm{major}{minor}",), torch.cuda.get_device_name())
+        return _at_hand()
     module = trt.package("tensorrt_rtx")
     if module is not None:
         chosen = DEFAULT_TARGETS if targets is None else tuple(targets)
@@ -88,6 +86,23 @@ def find(targets: Sequence[str] | None = None) -> Builder:
         "TensorRT engines (--trt)",
         "no TensorRT that can build on this machine is installed",
         'pip install "exitkit[trt-rtx]" (needs no GPU), or "exitkit[trt]" for the GPU at hand',
+    )
+
+
+def _at_hand() -> Builder:
+    """Choose a builder for the GPU at hand, and for no other."""
+    major, minor = torch.cuda.get_device_capability()
+    own, device = f"sm{major}{minor}", torch.cuda.get_device_name()
+    module = trt.package("tensorrt")
+    if module is not None:
+        return Builder(module, "tensorrt", (own,), device)
+    module = trt.package("tensorrt_rtx") if own in TARGETS else None
+    if module is not None:
+        return Builder(module, "tensorrt_rtx", (own,), "")
+    raise ExportError(
+        f"TensorRT engines (--trt) for {device} ({own})",
+        "no TensorRT that builds for this GPU is installed",
+        'pip install "exitkit[trt]", or name other GPUs with --trt-target',
     )
 
 

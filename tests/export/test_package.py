@@ -259,6 +259,7 @@ def test_without_tensorrt_the_onnx_bundle_stays_complete(
             trained_run,
             exits=(1,),
             trt=True,
+            trt_target=("sm89",),
             triton=models,
             root=tmp_path,
             progress=lines.append,

@@ -53,12 +53,46 @@ def test_float32_is_not_rounded(written: Path) -> None:
     assert not config.get_flag(trt.BuilderFlag.TF32)
 
 
-def test_without_targets_it_builds_for_ampere_ada_and_blackwell() -> None:
+def at_a_gpu(patch: pytest.MonkeyPatch, capability: tuple[int, int], *packages: str) -> None:
+    """Pretend that there is a GPU, or with (0, 0) none, and which builders are installed."""
+    patch.setattr(torch.cuda, "is_available", lambda: capability > (0, 0))
+    patch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    patch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    patch.setattr(tensorrt.trt, "package", lambda name: name if name in packages else None)
+
+
+def test_without_a_gpu_it_builds_for_ampere_ada_and_blackwell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at_a_gpu(monkeypatch, (0, 0), "tensorrt", "tensorrt_rtx")
     builder = tensorrt.find()
-    if builder.name == "tensorrt_rtx":
-        assert builder.targets == ("sm80", "sm86", "sm89", "sm120")
-    else:
-        assert builder.device
+    assert (builder.name, builder.targets, builder.device) == (
+        "tensorrt_rtx",
+        ("sm80", "sm86", "sm89", "sm120"),
+        "",
+    )
+
+
+def test_at_a_gpu_it_builds_for_that_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_a_gpu(monkeypatch, (9, 0), "tensorrt", "tensorrt_rtx")
+    builder = tensorrt.find()
+    assert (builder.name, builder.targets, builder.device) == ("tensorrt", ("sm90",), "a GPU")
+    assert tensorrt.find(("sm80", "sm89")).name == "tensorrt_rtx"  # others were named
+    at_a_gpu(monkeypatch, (8, 9), "tensorrt_rtx")
+    builder = tensorrt.find()
+    assert (builder.name, builder.targets, builder.device) == ("tensorrt_rtx", ("sm89",), "")
+
+
+@pytest.mark.parametrize(
+    ("capability", "packages"), [((9, 0), ("tensorrt_rtx",)), ((9, 0), ()), ((8, 9), ())]
+)
+def test_at_a_gpu_it_never_builds_for_others_unasked(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], packages: tuple[str, ...]
+) -> None:
+    at_a_gpu(monkeypatch, capability, *packages)
+    words = r'for a GPU \(sm\d\d\): .*; pip install "exitkit\[trt\]", or name .* --trt-target'
+    with pytest.raises(ExportError, match=words):
+        tensorrt.find()
 
 
 def test_a_refusal_carries_the_builders_own_words(written: Path, tmp_path: Path) -> None:
@@ -94,7 +128,7 @@ def test_without_any_tensorrt_the_message_names_the_extra(monkeypatch: pytest.Mo
     for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ExportError, match=r'pip install "exitkit\[trt-rtx\]"') as caught:
-        tensorrt.find()
+        tensorrt.find(("sm89",))
     assert caught.value.exit_code == 1
 
 
