@@ -11,6 +11,7 @@ from exitkit.engine import ort
 from exitkit.engine.engine import Engine
 from exitkit.export.forms import check, metadata
 from exitkit.export.forms.check import FormCheck
+from exitkit.export.forms.expected import expect
 from exitkit.export.reference import Reference
 from exitkit.policy.policy import Policy
 
@@ -31,9 +32,7 @@ def prove(
     segments = ort.load(folder, manifest, pool="private")
     rows = np.linspace(0, len(reference) - 1, min(IMAGES, len(reference))).round().astype(int)
     pixels = [images.decode(reference.encoded[row], manifest.image) for row in rows]
-    expected = check.expect(
-        Engine(segments, policy), images.normalise(np.stack(pixels), manifest.image)
-    )
+    expected = expect(Engine(segments, policy), images.normalise(np.stack(pixels), manifest.image))
     for file in manifest.forms.values():
         metadata.require(metadata.read(folder / file), policy)
         yield check.check(folder / file, expected)

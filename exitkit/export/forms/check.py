@@ -8,13 +8,13 @@ a threshold is counted apart, exactly as `agreement.py` does between a network a
 
 Whatever the precision of the segments, the form has the very same ones: so the limits are those
 of float32. One large logit makes everything near. Then these still hold: few decisions may differ
-near or not, in all and at each setting (`limits.py`), and no probability by more than `MOST`.
+near or not, in all and at each setting (`limits.py`), and no probability by more than a point
+(`expected.MOST`).
 """
 
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,52 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exitkit import machine
-from exitkit.engine.engine import Engine, all_logits
-from exitkit.errors import DataError, ExportError, ParityError
-from exitkit.export.agreement import ROUNDING, Comparison
+from exitkit.errors import ExportError, ParityError
+from exitkit.export.agreement import ROUNDING
 from exitkit.export.forms import alone
+from exitkit.export.forms.expected import Expected, shares
 from exitkit.export.limits import FLOAT32
-from exitkit.policy import criteria
 
 SCHEMA = "1.1"
 BATCHES = (1, 3, 32, 8)  # sizes in which the form gets the images, taking turns
-ENGINE_BATCH = 32
-MOST = 0.01  # that a probability may be off, however far its logits may be
-
-Floats = NDArray[np.float32]
-Numbers = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What the engine answers, once for all forms of a bundle.
-
-    Attributes:
-        images: [N, 3, H, W], normalised.
-        thresholds: [L, K-1].
-        exit, label: [L, N].
-        confidence: [L, N].
-        near: [L, N], whether a threshold on the way is too near to tell, or two classes are.
-        logits: [K, N, C], of every exit.
-        limit: [K], how far a logit may be off.
-        probabilities: [K, N, C], of every exit.
-        reach: [K, N], how far they may be off.
-        exits: numbers of the kept exits.
-        temperatures: theirs.
-    """
-
-    images: Floats
-    thresholds: Floats
-    exit: Numbers
-    label: Numbers
-    confidence: Floats
-    near: NDArray[np.bool_]
-    logits: Floats
-    limit: NDArray[np.float64]
-    probabilities: Floats
-    reach: Floats
-    exits: tuple[int, ...]
-    temperatures: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -165,44 +127,6 @@ class FormCheck:
         return {"schema": SCHEMA, "passed": passed, "decisions": self.decisions, **asdict(self)}
 
 
-def expect(engine: Engine, images: Floats) -> Expected:
-    """Return what the engine answers for images [N, 3, H, W] at deciles of each exit's confidence.
-
-    Raises:
-        DataError: there are no images.
-    """
-    if len(images) == 0:
-        raise DataError("a check of forms", "no images", "give some")
-    logits = np.concatenate(
-        [all_logits(engine.segments, rows) for rows in _batches(images)], axis=1
-    )
-    # Both sides are the same here: what is wanted is the deciles, and how near is near.
-    same = Comparison(logits, logits, engine.policy)
-    thresholds = same.levels()
-    # What the engine answers at each setting follows from these logits; asking it would run the
-    # network once more for each, and that it answers so is the gate's part to prove.
-    told = [same.trained(np.broadcast_to(row, (len(images), len(row)))) for row in thresholds]
-    taken, near = (np.stack(one) for one in zip(*told, strict=True))  # [L, N]
-    chosen = taken, np.arange(len(images))
-    temperatures = np.asarray(engine.policy.temperatures)
-    steep = same.confidence * (1 - same.confidence)  # [K, N], by the log odds
-    reach = np.minimum((2 * same.limit / temperatures)[:, None] * steep, MOST) + ROUNDING
-    return Expected(
-        images,
-        thresholds,
-        np.asarray(engine.policy.exits)[taken],
-        same.label[chosen],
-        same.confidence[chosen],
-        near,
-        logits,
-        same.limit,
-        _shares(logits, engine.policy.temperatures),
-        reach.astype(np.float32),
-        engine.policy.exits,
-        engine.policy.temperatures,
-    )
-
-
 def check(form: Path, expected: Expected, threads: int | None = None) -> FormCheck:
     """Run a form in a process of its own and compare; `FormCheck.require` is the gate.
 
@@ -224,7 +148,7 @@ def check(form: Path, expected: Expected, threads: int | None = None) -> FormChe
     off = np.abs(confidence - expected.confidence)
     # Not "greater than": a number that is none is too far off.
     sure = (off <= reach) & (np.abs(answers["probabilities"].max(axis=2) - confidence) <= ROUNDING)
-    shares = np.abs(answers["probabilities"] - expected.probabilities[taken]).max(axis=2)
+    shifted = np.abs(answers["probabilities"] - expected.probabilities[taken]).max(axis=2)
     return FormCheck(
         form.name,
         len(expected.images),
@@ -236,29 +160,22 @@ def check(form: Path, expected: Expected, threads: int | None = None) -> FormChe
         int((rest & ~other_exit & otherwise).sum()),
         tuple(int(count) for count in otherwise.sum(axis=1)),
         int((~other_exit & ~sure).sum()),
-        int((~other_exit & ~(shares <= reach)).sum()),
+        int((~other_exit & ~(shifted <= reach)).sum()),
         _other_logits(answers["logits"], expected) if "logits" in answers else 0,
         float(off[~other_exit].max(initial=0.0)),
     )
 
 
-def _other_logits(answers: Floats, expected: Expected) -> int:
+def _other_logits(answers: NDArray[np.float32], expected: Expected) -> int:
     """Return of how many images logits [L, N, K, C] are too far off, or what they mean is."""
     wrong = np.zeros(len(expected.images), dtype=np.bool_)
     for level in answers:
         logits = level.swapaxes(0, 1)  # [K, N, C]
         off = np.abs(logits.astype(np.float64) - expected.logits).max(axis=2)
-        shares = _shares(logits, expected.temperatures) - expected.probabilities
-        near = (off <= expected.limit[:, None]) & (np.abs(shares).max(axis=2) <= expected.reach)
+        shifted = np.abs(shares(logits, expected.temperatures) - expected.probabilities)
+        near = (off <= expected.limit[:, None]) & (shifted.max(axis=2) <= expected.reach)
         wrong |= ~near.all(axis=0)
     return int(wrong.sum())
-
-
-def _shares(logits: Floats, temperatures: Sequence[float]) -> Floats:
-    """Return the probabilities [K, N, C] that logits [K, N, C] mean."""
-    exits = zip(logits, temperatures, strict=True)
-    with np.errstate(invalid="ignore"):  # an infinite logit makes them no numbers, which fails
-        return np.stack([criteria.probabilities(z, t) for z, t in exits])
 
 
 def run(form: Path, expected: Expected, threads: int) -> dict[str, NDArray[Any]]:
@@ -288,8 +205,3 @@ def run(form: Path, expected: Expected, threads: int) -> dict[str, NDArray[Any]]
             )
         with np.load(answers) as found:
             return dict(found)
-
-
-def _batches(images: Floats) -> Iterator[Floats]:
-    for start in range(0, len(images), ENGINE_BATCH):
-        yield images[start : start + ENGINE_BATCH]

@@ -17,7 +17,7 @@ from exitkit.engine.engine import Engine
 from exitkit.engine.ort import OrtSegment
 from exitkit.errors import DataError, ExportError, ParityError
 from exitkit.export.forms import alone, cascade, check
-from exitkit.export.forms.check import Expected
+from exitkit.export.forms.expected import Expected, expect
 from exitkit.export.forms.table import FORMS
 from exitkit.export.onnx import OnnxFile
 from exitkit.policy.policy import Policy
@@ -25,7 +25,7 @@ from exitkit.policy.policy import Policy
 
 @pytest.fixture(scope="module")
 def expected(engine: Engine) -> Expected:
-    return check.expect(engine, hand_made.images(60))
+    return expect(engine, hand_made.images(60))
 
 
 def test_the_engines_answers_at_the_deciles_of_each_exits_confidence_are_expected(
@@ -106,7 +106,7 @@ def test_a_wide_tolerance_lets_no_other_decision_through(
 ) -> None:
     # One class that no image is of, and a logit "off by 1e-4 of the largest" may be off by 10.
     far = [with_offset(file, tmp_path / file.name, -1e5) for file in files]
-    expected = check.expect(Engine(hand_made.load(far), engine.policy), hand_made.images(60))
+    expected = expect(Engine(hand_made.load(far), engine.policy), hand_made.images(60))
     assert expected.near.all()
     cascade.write(far, EXITS, TEMPERATURES, tmp_path / "form.onnx", {})
     assert check.check(tmp_path / "form.onnx", expected, threads=1).failures == ()
@@ -207,7 +207,7 @@ def test_a_single_exit_is_checked_without_thresholds(
     last = Engine(engine.segments[2:], policy)
     hidden = np.random.default_rng(0).standard_normal((20, 6, 4, 4), dtype=np.float32)
     cascade.write(files[2:], (4,), (1.9,), tmp_path / "form.onnx", {})
-    found = check.check(tmp_path / "form.onnx", check.expect(last, hidden), threads=1)
+    found = check.check(tmp_path / "form.onnx", expect(last, hidden), threads=1)
     assert found.failures == ()
     assert (found.thresholds, found.leaving) == (((),), (20,))
 
@@ -230,7 +230,7 @@ def test_a_file_that_the_runtime_refuses(expected: Expected, tmp_path: Path) -> 
 
 def test_without_images_there_is_nothing_to_check(engine: Engine) -> None:
     with pytest.raises(DataError, match="no images"):
-        check.expect(engine, hand_made.images(0))
+        expect(engine, hand_made.images(0))
 
 
 def test_thresholds_per_row_meet_every_image_in_mixed_batches() -> None:
@@ -276,6 +276,6 @@ def test_forms_of_segments_that_torch_wrote_pass(
     files = [file.path for file in tiny_files]
     FORMS[name](files, (2, 3), (0.5, 2.0), tmp_path / "form.onnx", {})
     images = np.random.default_rng(0).standard_normal((30, 3, 8, 8), dtype=np.float32) * 2 + 1
-    found = check.check(tmp_path / "form.onnx", check.expect(engine, images), threads=1)
+    found = check.check(tmp_path / "form.onnx", expect(engine, images), threads=1)
     assert found.failures == ()
     assert min(found.leaving) > 50

@@ -22,7 +22,7 @@ from exitkit.engine.engine import Engine
 from exitkit.engine.ort import OrtSegment
 from exitkit.export import onnx, segments
 from exitkit.export.forms import cascade, check
-from exitkit.export.forms.check import Expected
+from exitkit.export.forms.expected import Expected, expect
 from exitkit.export.precision import calibration, int8
 from exitkit.models.build import build
 from exitkit.policy.policy import Policy
@@ -119,7 +119,7 @@ def residual(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
     cases = {}
     for precision, folder, *limits in (("float32", plain), ("int8", eight, 0.02, 0.01)):
         files = [folder / name for name in names]
-        expected = check.expect(Engine(load(files, shapes), policy), pictures(24, 12))
+        expected = expect(Engine(load(files, shapes), policy), pictures(24, 12))
         cases[precision] = Case(files, temperatures, expected, *limits)
     return cases
 
@@ -146,7 +146,7 @@ def pictures(count: int, seed: int) -> np.ndarray:
 def case(request: pytest.FixtureRequest) -> Case:
     if request.param == "hand-made":
         engine, files = (request.getfixturevalue(name) for name in ("engine", "files"))
-        return Case(files, TEMPERATURES, check.expect(engine, hand_made.images(48)))
+        return Case(files, TEMPERATURES, expect(engine, hand_made.images(48)))
     found: Case = request.getfixturevalue("residual")[request.param]
     return found
 
