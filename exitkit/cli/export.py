@@ -57,6 +57,9 @@ from exitkit.errors import ConfigError
     help="write a model repository for NVIDIA's Triton there too",
 )
 @click.option("--name", help="of the bundle  [default: the run's, or RUN-PART with --what]")
+@click.option(
+    "--no-images", is_flag=True, help="keep the images that it was proven with out of the bundle"
+)
 @click.option("--verify", metavar="BUNDLE", help="write nothing; check a bundle on this machine")
 @output.provider_option
 @output.json_option
@@ -71,6 +74,7 @@ def command(
     trt_target: str | None,
     triton: Path | None,
     name: str | None,
+    no_images: bool,
     verify: str | None,
     provider: str,
     as_json: bool,
@@ -108,6 +112,7 @@ def command(
         trt_target=targets,
         triton=triton,
         name=name,
+        images=not no_images,
         progress=output.note,
     )
     output.result(exporting.exported(report), as_json)

@@ -47,6 +47,8 @@ from exitkit.runs import BUNDLES, Run
 
 log = logging.getLogger(__name__)
 
+NO_IMAGES = "no images travel with the bundle, so --verify cannot repeat the gate"
+
 
 @dataclass(frozen=True)
 class ExportReport:
@@ -85,6 +87,7 @@ def export(
     trt_target: Sequence[str] | None = None,
     triton: Path | None = None,
     name: str | None = None,
+    images: bool = True,
     root: Path = BUNDLES,
     progress: Progress = log.info,
 ) -> ExportReport:
@@ -105,6 +108,8 @@ def export(
         trt_target: compute capabilities to build for ahead of time, such as "sm89".
         triton: folder for a model repository of NVIDIA's Triton, made of the finished bundle.
         name: of the bundle; the run's where not given, with `what` behind it for a part.
+        images: whether those that the gate compared travel in the bundle, with which any machine
+            can repeat it.
         root: folder of bundles.
         progress: told one line per step.
 
@@ -141,7 +146,8 @@ def export(
     with building(final) as folder:
         manifest = staged.write(folder, source, kept, opset, progress)
         reference = trained.reference(source.network, kept, source.sets.tune, card.image)
-        reference.fitting().save(folder / REFERENCE)
+        if images:
+            reference.fitting().save(folder / REFERENCE)
         macs = source.costs.leaving(kept)
         made = converted.write(
             folder, manifest, source, precision, macs, tensorrt=building_engines, progress=progress
@@ -161,7 +167,7 @@ def export(
         manifest = read_manifest(folder)
     told = _note(source, final, proof, fitted)
     warning = costs.warning(source.costs, card.heads, kept)
-    carried = f"{REFERENCE} holds {len(reference.fitting())} images of the tune split"
+    carried = _carried(reference) if images else NO_IMAGES
     notes = (carried, *made.notes, *filter(None, (warning, told)))
     if failure is not None:
         for note in notes:
@@ -170,7 +176,7 @@ def export(
         do = f"{failure.do}; {final} was written without engines{left}"
         raise ExportError(failure.asked, failure.found, do) from failure
     if triton is not None:
-        whole.of_bundle(final, triton)
+        whole.of_bundle(final, triton, images=reference.fitting())
         progress(f"Triton model repository: {triton}")
     return ExportReport(final, proof, checks, made.change, manifest, fitted.chosen, triton, notes)
 
@@ -200,6 +206,10 @@ def _prove(
         table["change"] = made.change.to_json()
     write_text(folder / PARITY, json.dumps(table, indent=2) + "\n")
     return proof, tuple(forms)
+
+
+def _carried(reference: Reference) -> str:
+    return f"{REFERENCE} holds {len(reference.fitting())} images of the tune split"
 
 
 def _note(source: Source, final: Path, proof: Parity, fitted: fit.Fit) -> str | None:

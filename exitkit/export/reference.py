@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from exitkit.atomic import replacing
+from exitkit.bundle import REFERENCE, Manifest
 from exitkit.errors import BundleError
 
 SCHEMA = "1.0"
@@ -84,6 +85,25 @@ class Reference:
                 logits=self.logits,
                 input_difference=np.array(self.input_difference),
             )
+
+
+def held(folder: Path, manifest: Manifest) -> Reference:
+    """Read what travels in a bundle.
+
+    Args:
+        folder: of the bundle.
+        manifest: of the same bundle.
+
+    Raises:
+        BundleError: it was exported without images, or see `load`.
+    """
+    if REFERENCE not in manifest.files:
+        raise BundleError(
+            f"the images that bundle {folder} was proven with",
+            "it was exported without them (--no-images)",
+            "export it again with them, where they may be",
+        )
+    return load(folder / REFERENCE)
 
 
 def load(path: Path) -> Reference:

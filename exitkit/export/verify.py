@@ -43,14 +43,14 @@ def verify(folder: Path, provider: str = "cpu") -> Verified:
 
     Raises:
         BundleError: a file is missing, damaged or edited, the policy is another network's, or
-            the bundle is older than its images.
+            the bundle was exported without images.
         ConfigError: a provider that is not there.
         ParityError: it, or one of its forms, decides differently here.
     """
     manifest = bundle.read_manifest(folder)
     policy = Policy.read(folder / bundle.POLICY)
     policy.require(manifest.network, manifest.exits)
-    answers = reference.load(folder / bundle.REFERENCE)
+    answers = reference.held(folder, manifest)
     _require_precision(folder, manifest)
     found = parity.check(folder, manifest, policy, answers, provider)
     found.require()

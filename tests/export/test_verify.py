@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from exitkit import bundle
 from exitkit.errors import BundleError, ParityError
-from exitkit.export import package, reference, verify
+from exitkit.export import package, reference, triton, verify
 from exitkit.policy.policy import Policy
 from exitkit.runs import Run
 
@@ -45,6 +45,23 @@ def sign(folder: Path) -> None:
 def typed(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", WITHOUT_TORCH, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_images_that_may_not_leave_stay_behind(trained_run: Run, tmp_path: Path) -> None:
+    made = package.export(
+        trained_run, exits=(1,), images=False, triton=tmp_path / "models", root=tmp_path
+    )
+    assert not (made.folder / bundle.REFERENCE).exists()
+    assert bundle.REFERENCE not in made.manifest.files
+    assert made.notes[0].startswith("no images travel with the bundle")
+    said = typed("export", "--verify", str(made.folder))
+    assert said.returncode == 2
+    assert "it was exported without them (--no-images); export it again with them" in said.stderr
+    # Triton's cascade was proven with them all the same; afterwards it cannot be.
+    assert made.repository == tmp_path / "models"
+    with pytest.raises(BundleError, match=r"without them \(--no-images\)"):
+        triton.of_bundle(made.folder, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
 
 
 def test_the_command_repeats_the_gate_without_torch(exported: Path) -> None:
@@ -84,6 +101,11 @@ def test_a_network_that_decides_otherwise_fails_whoever_signed_it(copied: Path) 
         verify.verify(copied)
     said = typed("export", "--verify", str(copied))
     assert (said.returncode, said.stdout) == (1, "")
+    # What failed, exit by exit, and then the error.
+    heading, *rows, error = said.stderr.splitlines()
+    assert heading.split()[:2] == ["exit", "images"]
+    assert [row.split()[0] for row in rows] == ["2", "4"]
+    assert error.startswith("error: an export that decides like the trained network")
 
 
 def test_another_normalisation_in_the_manifest_fails(copied: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from exitkit import bundle as bundles
 from exitkit.export import proven, reference
 from exitkit.export.forms import cascade, metadata
+from exitkit.export.reference import Reference
 from exitkit.export.triton.repository import write
 from exitkit.policy.policy import Policy
 
@@ -18,6 +19,7 @@ def of_bundle(
     *,
     device: str = "auto",
     max_batch_size: int = 32,
+    images: Reference | None = None,
 ) -> Path:
     """Write the model repository of a bundle and return its folder.
 
@@ -30,9 +32,10 @@ def of_bundle(
         name: of the model; the bundle folder's where None.
         device: "auto", "cpu" or "gpu", of the ONNX models.
         max_batch_size: rows that one call of a model may have.
+        images: to prove the cascade with; those in the bundle where None.
 
     Raises:
-        BundleError: the bundle is damaged, or older than its reference images.
+        BundleError: the bundle is damaged, or was exported without images.
         ParityError: the cascade decides differently.
         ConfigError, ExportError: as `write` does.
     """
@@ -47,8 +50,8 @@ def of_bundle(
         cascade.write(files, policy.exits, policy.temperatures, file, about, per_row=True)
         # A form that lies outside the bundle; an absolute path stays itself beside any folder.
         alone = dataclasses.replace(manifest, forms={"cascade": str(file)})
-        held = reference.load(bundle / bundles.REFERENCE)
-        for form in proven.prove(bundle, alone, policy, held):
+        answers = reference.held(bundle, manifest) if images is None else images
+        for form in proven.prove(bundle, alone, policy, answers):
             form.require()
         return write(
             folder,
