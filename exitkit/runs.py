@@ -194,6 +194,7 @@ def find(name: str | None, root: Path = RUNS) -> Run:
 
     Raises:
         CheckpointError: there is none.
+        ConfigError: an empty name.
     """
     run = _locate(name, root)
     if not run.finished:
@@ -242,6 +243,7 @@ def how_to_resume(left: list[str]) -> str:
 
 
 def _locate(name: str | None, root: Path) -> Run:
+    _refuse_empty("run", name)
     folder = root / (name or LATEST)
     if name is not None and not folder.is_dir() and Path(name).is_dir():
         folder = Path(name)
@@ -252,6 +254,16 @@ def _locate(name: str | None, root: Path) -> Run:
             "run exitkit train first, or name one",
         )
     return Run(folder.resolve())
+
+
+def _refuse_empty(kind: str, name: str | None) -> None:
+    """Refuse a name that is there and empty: the latest would be a guess."""
+    if name == "":
+        raise ConfigError(
+            f"{kind} ''",
+            "the name is empty, like a shell variable that is not set",
+            f"name a {kind}, or leave the name out for the latest",
+        )
 
 
 def _listed(root: Path) -> str:
@@ -266,7 +278,9 @@ def find_bundle(name: str | None, root: Path = BUNDLES) -> Path:
 
     Raises:
         BundleError: there is none.
+        ConfigError: an empty name.
     """
+    _refuse_empty("bundle", name)
     folder = root / (name or LATEST)
     if name is not None and not folder.is_dir() and Path(name).is_dir():
         folder = Path(name)

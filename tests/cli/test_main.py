@@ -148,6 +148,13 @@ def test_an_interrupted_command_exits_with_130(
         (["bench"], "error: bundle latest: not in bundles/"),
         (["report"], "error: run latest: not in runs/"),
         (["predict", "."], "error: bundle latest: not in bundles/"),
+        (["export", "--verify", ""], "error: bundle '': the name is empty, like a shell variable"),
+        (["inspect", ""], "error: bundle '': the name is empty"),
+        (["serve", ""], "error: bundle '': the name is empty"),
+        (["predict", ".", "--bundle", ""], "error: bundle '': the name is empty"),
+        (["export", ""], "error: run '': the name is empty"),
+        (["evaluate", ""], "error: run '': the name is empty"),
+        (["train", "--resume", ""], "error: run '': the name is empty"),
     ],
 )
 def test_an_empty_folder_is_no_bug(
