@@ -1,7 +1,8 @@
 """One tree of errors. Every message says what was asked, what was found and what to do."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 
 class ExitkitError(Exception):
@@ -53,7 +54,24 @@ class ExportError(ExitkitError):
 
 
 class ParityError(ExportError):
-    """The exported network decides differently from the trained one."""
+    """The exported network decides differently from the trained one.
+
+    Args:
+        asked, found, do: as every error has them.
+        table: what was compared, for programs.
+        rows: the same in short, for people: rows of one table.
+    """
+
+    def __init__(
+        self,
+        asked: str,
+        found: str,
+        do: str,
+        table: Mapping[str, Any],  # Any: a JSON value
+        rows: Sequence[Mapping[str, Any]],  # Any: numbers and words
+    ) -> None:
+        super().__init__(asked, found, do)
+        self.table, self.rows = table, rows
 
 
 class EngineError(ExitkitError):

@@ -96,25 +96,26 @@ def command(
     kept = _numbers(exits)
     targets = None if trt_target is None else tuple(trt_target.split(","))
     from exitkit import runs
-    from exitkit.cli import exporting
+    from exitkit.cli import exporting, verifying
     from exitkit.export import package
 
     found = runs.find(run)
     output.note(f"exporting run {found.name} ({found.folder})")
-    report = package.export(
-        found,
-        exits=kept,
-        what=what,
-        precision=precision,
-        forms=tuple(forms.split(",")) if forms else (),
-        opset=opset,
-        trt=trt,
-        trt_target=targets,
-        triton=triton,
-        name=name,
-        images=not no_images,
-        progress=output.note,
-    )
+    with verifying.told():
+        report = package.export(
+            found,
+            exits=kept,
+            what=what,
+            precision=precision,
+            forms=tuple(forms.split(",")) if forms else (),
+            opset=opset,
+            trt=trt,
+            trt_target=targets,
+            triton=triton,
+            name=name,
+            images=not no_images,
+            progress=output.note,
+        )
     output.result(exporting.exported(report), as_json)
 
 
@@ -134,7 +135,9 @@ def _verify(bundle: str, provider: str, as_json: bool) -> None:
     from exitkit.cli import verifying
     from exitkit.export import verify
 
-    output.result(verifying.verified(verify.verify(runs.find_bundle(bundle), provider)), as_json)
+    with verifying.told():
+        found = verify.verify(runs.find_bundle(bundle), provider)
+    output.result(verifying.verified(found), as_json)
 
 
 def _numbers(text: str | None) -> tuple[int, ...] | None:

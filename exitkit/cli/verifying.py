@@ -1,7 +1,11 @@
 """What `exitkit export --verify` says about a bundle that passed."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from exitkit.cli import output
 from exitkit.cli.output import Outcome
-from exitkit.export.forms.check import FormCheck
+from exitkit.errors import ParityError
 from exitkit.export.verify import Verified
 from exitkit.report import tables
 from exitkit.report.tables import Column
@@ -26,21 +30,25 @@ FORMS = (
     Column("near", "too near to tell"),
     Column("exit differs", "exit differs"),
     Column("label differs", "label differs"),
+    Column("differ, near too", "differ, near ones too"),
     Column("confidence off by", "confidence off by", ".1e"),
 )
 
 
-def form_row(form: FormCheck) -> tables.Row:
-    """Return the table row of a form that was held against the engine."""
-    return {
-        "form": form.file,
-        "images": form.images,
-        "decisions": form.decisions,
-        "near": form.near,
-        "exit differs": form.exit_different,
-        "label differs": form.label_different,
-        "confidence off by": form.difference,
-    }
+@contextmanager
+def told() -> Iterator[None]:
+    """Print the table of a gate that refuses on stderr, before its error."""
+    try:
+        yield
+    except ParityError as error:
+        keys = error.rows[0] if error.rows else ()
+        columns = [Column(key, key, _form(error.rows, key)) for key in keys]
+        output.note(tables.text(error.rows, columns))
+        raise
+
+
+def _form(rows: Sequence[tables.Row], key: str) -> str:
+    return ".4g" if any(isinstance(row[key], float) for row in rows) else ""
 
 
 def verified(found: Verified) -> Outcome:
@@ -55,7 +63,7 @@ def verified(found: Verified) -> Outcome:
         *(["off by: error of the logits over their spread, both root mean square"] * eight),
         parity.summary,
     ]
-    forms: list[tables.Row] = [form_row(form) for form in found.forms]
+    forms: list[tables.Row] = [form.row() for form in found.forms]
     words += ["", tables.text(forms, FORMS)] if forms else []
     table = {
         "bundle": found.folder.name,

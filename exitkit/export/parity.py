@@ -125,6 +125,8 @@ class Parity:
                 "do not use it; report the network with the versions of torch and onnxruntime"
                 if self.exits[0].limits.precision == "float32"
                 else "do not use it; export it with --precision float32",
+                self.to_json(),
+                self.rows(),
             )
 
     def rows(self) -> list[dict[str, Any]]:  # Any: numbers and words of a table

@@ -243,7 +243,11 @@ def test_a_broken_segment_is_refused_and_nothing_is_left(
     with pytest.raises(ParityError, match=r"exit 1: a logit is off by 0\.01 ") as caught:
         package.export(trained_run, exits=(1,), root=tmp_path / "bundles")
     assert caught.value.exit_code == 1
-    assert list((tmp_path / "bundles").iterdir()) == []
+    (kept,) = (tmp_path / "bundles").iterdir()  # no bundle, but what was compared
+    assert kept.name == "small.parity-failed.json"
+    assert caught.value.do.endswith(f"{kept} says what was compared")
+    row = json.loads(kept.read_text())["compared"]["exits"][0]
+    assert (row["exit"], row["difference"]) == (1, pytest.approx(0.01, rel=1e-3))
 
 
 def test_without_tensorrt_the_onnx_bundle_stays_complete(

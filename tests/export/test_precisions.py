@@ -163,4 +163,6 @@ def test_a_loss_of_accuracy_is_refused(
     monkeypatch.setattr(converted, "LIMITS", LIMITS)
     with pytest.raises(ParityError, match="points of accuracy are lost"):
         package.export(trained_run, exits=(1,), precision="fp16", root=tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    (kept,) = tmp_path.iterdir()
+    assert kept.name == "steady.parity-failed.json"
+    assert json.loads(kept.read_text())["compared"]["exits"][0]["exit"] == 1

@@ -1,3 +1,4 @@
+import json
 import os
 import stat
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from exitkit.bundle import MANIFEST
-from exitkit.errors import ConfigError
+from exitkit.errors import ConfigError, ParityError
 from exitkit.export.publish import building
 
 
@@ -40,6 +41,27 @@ def test_a_failure_leaves_nothing_and_keeps_the_older_bundle(tmp_path: Path) -> 
         fail()
     assert (tmp_path / "one" / MANIFEST).read_text() == "old"
     assert os.readlink(tmp_path / "latest") == "two"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "one", "two"]
+
+
+def test_what_a_gate_compared_stays_until_a_bundle_of_that_name_succeeds(tmp_path: Path) -> None:
+    put(tmp_path, "one", "old")
+
+    def refuse() -> None:
+        with building(tmp_path / "one"):
+            raise ParityError("asked", "found", "do not use it", {"off": 0.5}, [{"exit": 2}])
+
+    kept = tmp_path / "one.parity-failed.json"
+    with pytest.raises(ParityError) as caught:
+        refuse()
+    assert caught.value.do == f"do not use it; {kept} says what was compared"
+    assert caught.value.rows == [{"exit": 2}]
+    table = json.loads(kept.read_text())
+    assert table == {"asked": "asked", "found": "found", "compared": {"off": 0.5}}
+    assert (tmp_path / "one" / MANIFEST).read_text() == "old"
+    put(tmp_path, "two", "other")
+    assert kept.exists()
+    put(tmp_path, "one", "new")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["latest", "one", "two"]
 
 

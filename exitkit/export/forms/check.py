@@ -119,7 +119,22 @@ class FormCheck:
                 f"{self.file} deciding like the engine on {self.images} images",
                 "; ".join(self.failures),
                 "do not use it; report the network with the versions of onnx and onnxruntime",
+                self.to_json(),
+                [self.row()],
             )
+
+    def row(self) -> dict[str, Any]:  # Any: numbers and words of a table
+        """Return the table row of this form, for people."""
+        return {
+            "form": self.file,
+            "images": self.images,
+            "decisions": self.decisions,
+            "near": self.near,
+            "exit differs": self.exit_different,
+            "label differs": self.label_different,
+            "differ, near too": sum(self.otherwise),
+            "confidence off by": self.difference,
+        }
 
     def to_json(self) -> dict[str, Any]:  # Any: a JSON value
         """Return the table of one form in parity.json."""

@@ -107,6 +107,8 @@ class Change:
                 f"{self.split} split",
                 "; ".join(self.failures),
                 "nothing was written; export it with --precision float32",
+                self.to_json(),
+                self.rows(),
             )
 
     def rows(self) -> list[dict[str, Any]]:  # Any: numbers and words of a table
