@@ -17,6 +17,7 @@ from exitkit.errors import ConfigError
         "exitkit export --precision int8 --form cascade --name small",
         "exitkit export --what backbone",
         "exitkit export --verify mate-mobilenetv2-1",
+        "exitkit export --triton models --of mate-mobilenetv2-1",
     ),
 )
 @click.argument("run", required=False)
@@ -56,6 +57,9 @@ from exitkit.errors import ConfigError
     type=click.Path(path_type=Path, file_okay=False),
     help="write a model repository for NVIDIA's Triton there too",
 )
+@click.option(
+    "--of", metavar="BUNDLE", help="export no run; with --triton, of a bundle that is there"
+)
 @click.option("--name", help="of the bundle  [default: the run's, or RUN-PART with --what]")
 @click.option(
     "--no-images", is_flag=True, help="keep the images that it was proven with out of the bundle"
@@ -73,6 +77,7 @@ def command(
     trt: bool,
     trt_target: str | None,
     triton: Path | None,
+    of: str | None,
     name: str | None,
     no_images: bool,
     verify: str | None,
@@ -86,8 +91,12 @@ def command(
     run and not paid; `--exits 2` alone is a static network cut at exit 2.
 
     `--verify BUNDLE` repeats that comparison on this machine, with the images and the trained
-    network's answers that lie in the bundle; torch is not needed.
+    network's answers that lie in the bundle; torch is not needed. Nor is it for `--triton DIR
+    --of BUNDLE`.
     """
+    if of is not None:
+        _repository(of, triton, as_json)
+        return
     if verify is not None:
         _verify(verify, provider, as_json)
         return
@@ -119,18 +128,36 @@ def command(
     output.result(exporting.exported(report), as_json)
 
 
-def _verify(bundle: str, provider: str, as_json: bool) -> None:
+def _refuse_others(option: str, *allowed: str) -> None:
+    """Refuse what was typed beside an option with which no run is exported."""
     given = click.get_current_context()
     others = [
         name
         for name in given.params
-        if name not in ("verify", "provider", "as_json")
+        if name not in (*allowed, "as_json")
         and given.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
     ]
     if others:
-        raise ConfigError(
-            "--verify", f"exports nothing, so {others[0]} has no meaning", "leave it out"
-        )
+        found = f"no run is exported, so {others[0]} has no meaning"
+        raise ConfigError(option, found, "leave it out")
+
+
+def _repository(bundle: str, folder: Path | None, as_json: bool) -> None:
+    if folder is None:
+        raise ConfigError(f"--of {bundle}", "names no folder to write", "add --triton DIR")
+    _refuse_others("--of", "of", "triton")
+    from exitkit import runs
+    from exitkit.export import triton
+
+    found = runs.find_bundle(bundle)
+    output.note(f"making a Triton model repository of bundle {found.name} ({found})")
+    triton.of_bundle(found, folder)
+    table = {"bundle": found.name, "folder": str(found), "triton": str(folder)}
+    output.result(output.Outcome(table, f"Triton model repository: {folder}"), as_json)
+
+
+def _verify(bundle: str, provider: str, as_json: bool) -> None:
+    _refuse_others("--verify", "verify", "provider")
     from exitkit import runs
     from exitkit.cli import verifying
     from exitkit.export import verify

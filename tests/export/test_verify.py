@@ -84,7 +84,7 @@ def test_the_command_repeats_the_gate_without_torch(exported: Path) -> None:
 def test_other_options_have_no_meaning_beside_verify(exported: Path) -> None:
     said = typed("export", "--verify", str(exported), "--exits", "2")
     assert (said.returncode, said.stdout) == (2, "")
-    assert "--verify: exports nothing, so exits has no meaning" in said.stderr
+    assert "--verify: no run is exported, so exits has no meaning" in said.stderr
 
 
 def test_a_network_that_decides_otherwise_fails_whoever_signed_it(copied: Path) -> None:

@@ -2,7 +2,10 @@
 
 import dataclasses
 import io
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from PIL import Image
 from tiny_export import Tiny
 
 from exitkit import bundle as bundles
+from exitkit.cli import main
 from exitkit.errors import BundleError, ConfigError, ParityError
 from exitkit.export import triton
 from exitkit.export.forms import cascade
@@ -62,6 +66,43 @@ def test_a_bundle_becomes_a_repository_of_its_name(
     assert {config.max_batch_size for config in server.configs.values()} == {24}
     (answer,) = server.infer("net-1_bls", [{"images": tiny.images}])
     assert answer["exit"].ravel().tolist() == tiny.engine.answer(tiny.images).exit.tolist()
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = sys.modules["torchvision"] = None
+from exitkit.cli.main import run
+sys.exit(run(sys.argv[1:]))
+"""
+
+
+def test_the_command_makes_one_of_a_bundle_that_is_there(bundle: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", WITHOUT_TORCH, "export", "--triton", "models", "--json"]
+    said = subprocess.run(
+        [*command, "--of", str(bundle)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert said.returncode == 0, said.stderr
+    assert json.loads(said.stdout) == {
+        "bundle": "net-1",
+        "folder": str(bundle),
+        "triton": "models",
+    }
+    assert (tmp_path / "models" / "net-1_bls" / "config.pbtxt").is_file()
+
+
+def test_the_command_refuses_what_exports_a_run(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, of = str(tmp_path / "models"), ["--of", str(bundle)]
+    for typed, words in (
+        (["--triton", folder, "--exits", "2", *of], "no run is exported, so exits has no meaning"),
+        (["net-1", "--triton", folder, *of], "no run is exported, so run has no meaning"),
+        (of, "names no folder to write; add --triton DIR"),
+        (["--triton", folder, "--of", ""], "bundle '': the name is empty"),
+    ):
+        assert main.run(["export", *typed]) == 2
+        assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_static_network_too(static: Tiny, tmp_path: Path) -> None:
