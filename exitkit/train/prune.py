@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from exitkit import config, journal, runs
-from exitkit.config import parse
+from exitkit import journal, runs
 from exitkit.errors import ConfigError
 from exitkit.objectives import preflight
 from exitkit.records import Clock
@@ -21,26 +20,16 @@ from exitkit.runs import RUNS, Run
 from exitkit.train import (
     assemble,
     checkpoint,
-    combinations,
     evaluate,
     opening,
     origin,
     prune_cut,
+    prune_settings,
     pruned,
-    settings,
 )
 from exitkit.train.precision import choose_device
 from exitkit.train.prune_cut import Cut
 from exitkit.train.session import Session
-from exitkit.train.settings import Resolved
-
-# The run's learning rate and its epochs are divided by these.
-SLOWER, SHORTER = 10, 4
-# What the new run shares with the old one.
-SHARED = (
-    "method", "arch", "at", "data", "width", "heads", "stem", "image_size", "seed", "tune_share",
-    "weights", "paper_protocol",
-)  # fmt: skip
 
 
 def prepare(
@@ -71,8 +60,7 @@ def prepare(
         CheckpointError: the run cannot be read.
         DataError: its data are not there, or others than in training.
     """
-    asked = _settings(run, epochs, given or {})
-    _refuse(run, asked, epochs)
+    asked = prune_settings.choose(run, epochs, given or {})
     _new(run, name, root)  # a name that is taken is refused early
     device = choose_device(asked.device)
     sets = replace(origin.load(run, cache), image=run.read_card().image)
@@ -148,36 +136,6 @@ def _new(run: Run, name: str | None, root: Path) -> Run:
     if name is None:
         return runs.numbered(f"{run.name}-pruned", root)
     return runs.create(name, "", "", root)
-
-
-def _settings(run: Run, epochs: int | None, given: Mapping[str, Any]) -> Resolved:
-    """Return the new run's settings; with no epochs those with which the weights were trained."""
-    own = settings.take(checkpoint.read_config(run))
-    shared = [name for name in given if name in SHARED]
-    if shared:
-        raise ConfigError(
-            f"pruning run {run.name} with {', '.join(shared)}",
-            "a pruned run has the data, method and network of the run that it comes from",
-            "leave it out, or train a new run",
-        )
-    if epochs is not None and epochs < 0:
-        raise ConfigError(f"--epochs {epochs}", "is below zero", "give 0 or more")
-    table = config.to_dict(own)
-    if epochs != 0:
-        table["epochs"] = epochs or max(1, round(own.epochs / SHORTER))
-        table["lr"] = own.lr / SLOWER
-    table["weights"] = str(run.network.resolve())
-    return settings.take(parse({**table, **given}, "the pruning"))
-
-
-def _refuse(run: Run, asked: Resolved, epochs: int | None) -> None:
-    if epochs != 0 and asked.regime == "frozen":
-        raise ConfigError(
-            f"training after pruning run {run.name}",
-            "its stages are frozen, and what is left of them must learn again",
-            "add --set regime=joint (and --set learn_from=labels), or give --epochs 0",
-        )
-    combinations.refuse(asked)
 
 
 def _told(run: Run, cut: Cut) -> str:

@@ -148,6 +148,12 @@ def test_the_default_is_a_quarter_of_the_epochs(trained_run: Run, tmp_path: Path
         ({"ratio": 0.5, "name": "small"}, "is there already"),
         ({"ratio": 0.5, "given": {"seed": 3}}, "pruning run small with seed: a pruned run has"),
         ({"ratio": 0.5, "given": {"spped": 3}}, "no such setting"),
+        ({"ratio": 0.5, "epochs": 5, "given": {"epochs": 1}}, "--epochs 5: epochs is given twice"),
+        ({"ratio": 0.5, "epochs": 0, "given": {"epochs": 3}}, "--epochs 0: epochs is given twice"),
+        (
+            {"ratio": 0.5, "epochs": 0, "given": {"lr": 0.9, "threads": 1, "clip": 5}},
+            "--epochs 0 with lr, clip: nothing is trained",
+        ),
         ({"ratio": 0.5, "given": {"regime": "frozen"}}, "stages are frozen, and what is left"),
         ({"ratio": 0.5, "epochs": 1, "given": {"regime": "mixed"}}, "one epoch is no two phases"),
     ],
