@@ -47,13 +47,14 @@ def prepare(
     Args:
         run: with a network; it is only read.
         ratio: share of the channels that goes, of every layer; above 0, below 1.
-        epochs: of training afterwards; a quarter of the run's where not given. With 0 nothing is
-            trained: `keep` makes the pruned weights the new run's network.
+        epochs: of training afterwards; a quarter of the run's where not given (of the first one's
+            where the run was pruned before). With 0 nothing is trained: `keep` makes the pruned
+            weights the new run's network.
         name: of the new run; made from the old one's where not given.
         root: folder of the new run.
         cache: see `exitkit.data.load`.
         given: settings of the training, where they are not to be the run's own; its learning rate
-            is a tenth of the run's where not given.
+            is a tenth of the run's, or the first one's, where not given.
 
     Raises:
         ConfigError: the ratio, a setting or the name does not fit; the network cannot be pruned.
@@ -75,10 +76,10 @@ def prepare(
     notes = [_told(run, cut), *opening.describe(asked, sets, device), *parts.warnings]
     trainer = assemble.trainer(asked, parts, sets, device)
     session = Session(_new(run, name, root), asked, sets, cut.card, notes, trainer, parts)
-    rows = _rows(cut, session, device)
+    rows, told = _rows(cut, session, device), _origin(cut) | {"first": prune_settings.first(run)}
     opening.create(session.files, asked, cut.card, notes)
     journal.Journal(session.files.journal).write(
-        "prune", **_origin(cut), split=session.split.name, images=len(session.split), exits=rows
+        "prune", **told, split=session.split.name, images=len(session.split), exits=rows
     )
     state = {**trainer.state_dict(), "data": origin.fingerprint(sets)}
     checkpoint.save(session.files.checkpoint, state)

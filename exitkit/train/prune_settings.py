@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from exitkit import config
+from exitkit import config, journal
 from exitkit.config import parse
 from exitkit.errors import ConfigError
 from exitkit.runs import Run
 from exitkit.train import checkpoint, combinations, settings
 from exitkit.train.settings import Resolved
 
-# The run's learning rate and its epochs are divided by these.
+# Learning rate and epochs of the run whose network had all of its channels, divided by these.
 SLOWER, SHORTER = 10, 4
 # What the new run shares with the old one.
 SHARED = (
@@ -19,6 +19,21 @@ SHARED = (
 )  # fmt: skip
 # What has a meaning without training: where and how the accuracy is asked.
 MACHINE = ("device", "threads", "workers", "cache_mb")
+
+
+def first(run: Run) -> dict[str, Any]:  # Any: numbers
+    """Return `epochs` and `lr` of the run whose network had all of its channels.
+
+    A run whose network was pruned has them in its journal; empty where an older exitkit did that.
+
+    Raises:
+        CheckpointError: the run's card or settings cannot be read.
+    """
+    if run.read_card().pruned is None:
+        own = settings.take(checkpoint.read_config(run))
+        return {"epochs": own.epochs, "lr": own.lr}
+    told = [row.get("first") for row in journal.read(run.journal, "prune")]
+    return told[-1] or {} if told else {}
 
 
 def choose(
@@ -30,22 +45,22 @@ def choose(
 
     Args:
         run: whose network is pruned.
-        epochs: of training afterwards, perhaps 0; a quarter of the run's where None.
-        given: settings that are not to be the run's own; `epochs` may be among them instead.
+        epochs: of training afterwards, perhaps 0; a quarter of the `first` run's where None.
+        given: settings that are not to be the run's own; `epochs` may be among them instead. The
+            learning rate is a tenth of the `first` run's where not given.
 
     Raises:
         ConfigError: a setting that the new run shares with the old one, that is given twice, that
-            has no meaning without training, or that does not fit.
+            has no meaning without training, or that does not fit; the first run is not known.
         CheckpointError: the run's settings cannot be read.
     """
     own = settings.take(checkpoint.read_config(run))
     _refuse(run, epochs, given)
-    table = config.to_dict(own)
+    table = config.to_dict(own) | {"weights": str(run.network.resolve())}
+    typed = {**given, **({"epochs": epochs} if epochs else {})}
     if epochs != 0:
-        table["epochs"] = epochs or max(1, round(own.epochs / SHORTER))
-        table["lr"] = own.lr / SLOWER
-    table["weights"] = str(run.network.resolve())
-    asked = settings.take(parse({**table, **given}, "the pruning"))
+        table |= _gentler(run, typed)
+    asked = settings.take(parse({**table, **typed}, "the pruning"))
     if epochs != 0 and asked.regime == "frozen":
         raise ConfigError(
             f"training after pruning run {run.name}",
@@ -54,6 +69,22 @@ def choose(
         )
     combinations.refuse(asked)
     return asked
+
+
+def _gentler(run: Run, typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return epochs and learning rate, as far as they were not typed."""
+    left = [name for name in ("epochs", "lr") if name not in typed]
+    if not left:
+        return {}
+    known = first(run)
+    if not known:
+        raise ConfigError(
+            f"pruning run {run.name} once more",
+            "an older exitkit pruned it and did not keep the first run's epochs and learning rate",
+            f"give --{' and --'.join(left)}",
+        )
+    epochs, rate = max(1, round(known["epochs"] / SHORTER)), known["lr"] / SLOWER
+    return {name: value for name, value in (("epochs", epochs), ("lr", rate)) if name in left}
 
 
 def _refuse(run: Run, epochs: int | None, given: Mapping[str, Any]) -> None:

@@ -110,6 +110,29 @@ def test_a_pruned_run_is_evaluated_and_pruned_once_more(pruned_run: Run, tmp_pat
     assert evaluate.trained(twice)[0].heads["1"].classifier.in_features == 16
 
 
+def test_pruning_once_more_begins_with_the_first_runs_recipe(
+    pruned_run: Run, tmp_path: Path
+) -> None:
+    again = prune.prepare(pruned_run, ratio=0.5, root=tmp_path)
+    assert (again.config.epochs, again.config.lr) == (2, 0.005)  # of 10 epochs at 0.05
+    third = prune.prepare(pruned_run, ratio=0.5, epochs=1, root=tmp_path, given={"lr": "0.2"})
+    assert (third.config.epochs, third.config.lr) == (1, 0.2)
+    (told,) = journal.read(third.files.journal, "prune")
+    assert told["first"] == {"epochs": 10, "lr": 0.05}
+
+
+def test_a_first_run_that_is_not_known_is_asked_for(pruned_run: Run, tmp_path: Path) -> None:
+    older = copied(pruned_run, tmp_path)
+    rows = [row for row in journal.read(older.journal) if row.pop("first", None) or True]
+    older.journal.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ConfigError, match=r"an older exitkit pruned it .* give --epochs and --lr"):
+        prune.prepare(older, ratio=0.5, root=tmp_path)
+    with pytest.raises(ConfigError, match=r"give --lr$"):
+        prune.prepare(older, ratio=0.5, epochs=1, root=tmp_path)
+    made = prune.prepare(older, ratio=0.5, epochs=1, root=tmp_path, given={"lr": "0.2"})
+    assert (made.config.epochs, made.config.lr) == (1, 0.2)
+
+
 def test_without_epochs_the_cut_weights_are_the_network(trained_run: Run, tmp_path: Path) -> None:
     run = prune.prune(trained_run, ratio=0.3, epochs=0, root=tmp_path)
     assert run.finished
