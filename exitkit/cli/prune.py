@@ -97,16 +97,21 @@ def _outcome(
         for row in table["exits"]
     ]
     before, after = table["plain_macs_before"] / 1e6, table["plain_macs"] / 1e6
+    left = table["channels"] / table["channels_before"]
     words = [
-        f"run {run.name}: run {table['run']} without {table['ratio']:.0%} of its channels, on the "
-        f"{table['images']} images of the {table['split']} split",
+        f"run {run.name}: run {table['run']} with {left:.0%} of its channels and "
+        f"{after / before:.0%} of its multiply-adds, on the {table['images']} images of the "
+        f"{table['split']} split",
         "",
         tables.text(rows, columns),
         "",
         f"without early exits: {before:,.2f} M multiply-adds before, {after:,.2f} M now",
         f"next: exitkit export {run.name}",
     ]
-    kept = ("run", "network", "ratio", "sets", "sets_whole", "split", "images")
+    kept = (
+        "run", "network", "ratio", "sets", "sets_whole", "channels_before", "channels", "split",
+        "images",
+    )  # fmt: skip
     told = {
         "run": run.name,
         "folder": str(run.folder),

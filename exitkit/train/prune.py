@@ -157,6 +157,8 @@ def _origin(cut: Cut) -> dict[str, Any]:  # Any: JSON values
         "ratio": cut.card.pruned.ratio,
         "sets": cut.choice.sets,
         "sets_whole": cut.choice.whole,
+        "channels_before": prune_cut.channels(cut.whole),
+        "channels": prune_cut.channels(cut.network),
         "plain_macs_before": cut.before.plain,
         "plain_macs": cut.after.plain,
     }

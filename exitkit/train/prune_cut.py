@@ -33,6 +33,12 @@ class Cut:
     choice: Choice
 
 
+def channels(network: ExitNet) -> int:
+    """Return how many channels the layers of a network give in all, those of its heads too."""
+    layers = (weight for name, weight in network.state_dict().items() if name.endswith("weight"))
+    return sum(weight.shape[0] for weight in layers if weight.ndim > 1)  # a norm's is flat
+
+
 def cut(run: Run, ratio: float) -> Cut:
     """Prune a run's selected network.
 

@@ -30,8 +30,8 @@ def test_it_prunes_the_latest_run_and_prints_a_table(
     assert "epoch 1/1" in said.err
     words = said.out.splitlines()
     assert words[0] == (
-        "run small-pruned-1: run small without 50% of its channels, on the 48 images of the tune "
-        "split"
+        "run small-pruned-1: run small with 51% of its channels and 26% of its multiply-adds, on "
+        "the 48 images of the tune split"
     )
     assert words[2].split()[:4] == ["exit", "MACs,", "M", "pruned"]
     assert [line.split()[:4] for line in words[3:7]] == [

@@ -79,6 +79,18 @@ def test_every_network_is_spoken_of() -> None:
     assert sorted((*PRUNED, *ALIKE, *REFUSED)) == sorted(names.NETWORKS)
 
 
+@pytest.mark.parametrize(("arch", "least"), [("resnet18", 0.49), ("shufflenetv2", 0.6)])
+def test_channels_that_stay_are_counted(arch: str, least: float) -> None:
+    whole = trained(card(arch))
+    network, _ = narrow(whole, card(arch))
+    counts = [
+        sum(m.weight.shape[0] for m in one.modules() if isinstance(m, nn.Conv2d | nn.Linear))
+        for one in (whole, network)
+    ]
+    assert [prune_cut.channels(one) for one in (whole, network)] == counts
+    assert least < counts[1] / counts[0] < least + 0.1
+
+
 @pytest.mark.parametrize("arch", PRUNED)
 def test_networks_are_pruned_and_answer_as_without_those_channels(arch: str) -> None:
     described = card(arch)
