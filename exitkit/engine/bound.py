@@ -6,6 +6,7 @@ is larger than a session takes runs in parts, which read and write their rows of
 """
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -28,7 +29,7 @@ GATHER = (
 
 
 class DeviceRows:
-    """Rows of a feature map on a device; what the engine may do with them is `take`.
+    """Rows of a feature map on a device; what one may do with them is `take` and `concat`.
 
     Args:
         value: float32 [n, ...] on the device.
@@ -53,20 +54,53 @@ class DeviceRows:
         """
         assert axis == 0  # the batch
         try:
-            session = _gather(self.device)
-            binding = session.io_binding()
-            binding.bind_ortvalue_input("hidden", self.value)
-            wanted = onnxruntime.OrtValue.ortvalue_from_numpy(rows, self.device, 0)
-            binding.bind_ortvalue_input("rows", wanted)
+            binding = self._wanted(rows)
             binding.bind_output("kept", self.device)
-            session.run_with_iobinding(binding)
+            _gather(self.device).run_with_iobinding(binding)
             return DeviceRows(binding.get_outputs()[0], self.device)
         except FAILURES as error:
-            raise EngineError(
-                f"{len(rows)} of {len(self)} rows on {self.device}",
-                f"ONNX Runtime failed ({error})",
-                "give smaller batches, or run exitkit doctor",
-            ) from error
+            raise self._failed(f"{len(rows)} of {len(self)} rows", error) from error
+
+    def concat(self, others: "Sequence[DeviceRows]") -> "DeviceRows":
+        """Return these rows and behind them those of `others`, each copied once on the device.
+
+        Raises:
+            EngineError: rows of another shape, or the runtime failed.
+        """
+        pieces = [self, *others]
+        total = sum(map(len, pieces))
+        if any(piece.shape[1:] != self.shape[1:] for piece in others):
+            shapes = ", ".join(str(piece.shape[1:]) for piece in pieces)
+            raise EngineError("rows of one shape", f"shapes {shapes}", "join those of one stage")
+        try:
+            joined = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
+                [total, *self.shape[1:]], np.float32, self.device, 0
+            )
+            at, size = joined.data_ptr(), 4 * int(np.prod(self.shape[1:]))
+            for piece in pieces:
+                # All rows are gathered, to where they belong in the larger map.
+                binding = piece._wanted(np.arange(len(piece)))
+                binding.bind_output("kept", self.device, 0, np.float32, piece.shape, at)
+                _gather(self.device).run_with_iobinding(binding)
+                at += size * len(piece)
+            return DeviceRows(joined, self.device)
+        except FAILURES as error:
+            raise self._failed(f"{total} rows of {len(pieces)} batches", error) from error
+
+    def _wanted(self, rows: NDArray[np.int64]) -> onnxruntime.IOBinding:
+        """Bind what the Gather takes: these rows, and the numbers of those wanted."""
+        binding = _gather(self.device).io_binding()
+        binding.bind_ortvalue_input("hidden", self.value)
+        numbers = onnxruntime.OrtValue.ortvalue_from_numpy(rows, self.device, 0)
+        binding.bind_ortvalue_input("rows", numbers)
+        return binding
+
+    def _failed(self, asked: str, error: Exception) -> EngineError:
+        return EngineError(
+            f"{asked} on {self.device}",
+            f"ONNX Runtime failed ({error})",
+            "give smaller batches, or run exitkit doctor",
+        )
 
     def numpy(self) -> Floats:
         """Return a copy on the host."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,13 @@ class Rows(Protocol):
 
     def take(self, indices: NDArray[np.int64], /, axis: int) -> "Rows":
         """Return some of the rows, copied."""
+
+
+class DeviceRows(Rows, Protocol):
+    """Rows that are no array; with `concat`, those of several batches become one."""
+
+    def concat(self, others: "Sequence[DeviceRows]", /) -> "DeviceRows":
+        """Return these rows and behind them those of the others, copied where they lie."""
 
 
 class Segment(Protocol):
@@ -151,6 +158,38 @@ class Engine:
                 hidden, state = output.take(stay, axis=0), compact(state, stay)
                 latest.keep(stay)
         return latest.answers()
+
+
+def is_whole(places: NDArray[np.int64], n: int) -> bool:
+    """Return whether these places are all of `n` rows, in their order."""
+    return len(places) == n and bool((places == np.arange(n)).all())
+
+
+def gather(pieces: Sequence[tuple[Rows, NDArray[np.int64]]]) -> Rows:
+    """Return rows of one or several batches, one after the other, where they lie.
+
+    Args:
+        pieces: batches, each with the places of the rows that are wanted of it. What is wanted
+            whole is not copied before it is joined, and a single batch not at all.
+    """
+    whole = [is_whole(places, len(rows)) for rows, places in pieces]
+    first = pieces[0][0]
+    if len(pieces) == 1:
+        return first if whole[0] else first.take(pieces[0][1], axis=0)
+    if isinstance(first, np.ndarray):
+        arrays = cast("list[tuple[Floats, NDArray[np.int64]]]", list(pieces))
+        joined = np.empty((sum(len(places) for _, places in arrays), *first.shape[1:]), np.float32)
+        start = 0
+        for rows, places in arrays:
+            # By itself NumPy would check the places in a buffer, and copy twice.
+            np.take(rows, places, axis=0, out=joined[start : start + len(places)], mode="clip")
+            start += len(places)
+        return joined
+    held = [
+        cast(DeviceRows, rows if all_ else rows.take(places, axis=0))
+        for all_, (rows, places) in zip(whole, pieces, strict=True)
+    ]
+    return held[0].concat(held[1:])
 
 
 class _Latest:

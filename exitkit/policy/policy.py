@@ -222,6 +222,16 @@ def compact(state: State, rows: NDArray[np.int64]) -> State:
     return {name: array[rows] for name, array in state.items()}
 
 
+def join(states: Sequence[State]) -> State:
+    """Return the state of several batches' rows, one batch after the other.
+
+    All must have been started with the same settings, so that they have the same arrays.
+    """
+    if len(states) == 1:
+        return states[0]
+    return {name: np.concatenate([state[name] for state in states]) for name in states[0]}
+
+
 def _check_thresholds(thresholds: NDArray[Any]) -> None:
     # NaN is neither at least 0 nor at most 1, and the smallest of numbers with NaN is NaN.
     if thresholds.min(initial=0.0) >= 0.0 and thresholds.max(initial=1.0) <= 1.0:

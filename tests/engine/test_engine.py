@@ -6,7 +6,7 @@ import pytest
 
 from exitkit import bundle
 from exitkit.engine import ort
-from exitkit.engine.engine import Engine, all_logits
+from exitkit.engine.engine import Engine, all_logits, gather
 from exitkit.engine.session import OrtSegment
 from exitkit.errors import ConfigError, EngineError
 from exitkit.policy import criteria
@@ -140,6 +140,19 @@ def test_nothing_is_copied_where_nobody_leaves(counting, images) -> None:
     assert counting.segments[0].given[0].base is images
     assert counting.segments[1].given[0] is counting.segments[0].gave[0][1]
     assert counting.segments[2].given[0] is counting.segments[1].gave[0][1]
+
+
+def test_rows_of_several_batches_are_gathered_in_their_order() -> None:
+    random = np.random.default_rng(0)
+    a, b = (random.standard_normal((n, 2, 3), dtype=np.float32) for n in (4, 3))
+    every = np.arange(4)
+    assert gather([(a, every)]) is a  # nothing to copy
+    np.testing.assert_array_equal(gather([(a, every[::-1])]), a[::-1])
+    np.testing.assert_array_equal(gather([(a, every[:2])]), a[:2])
+    found = gather([(b, np.array([2, 0])), (a, every), (b, np.array([1]))])
+    np.testing.assert_array_equal(found, np.concatenate([b[[2, 0]], a, b[[1]]]))
+    with pytest.raises(ValueError, match="does not match"):
+        gather([(a, every), (a[:, :1], every)])
 
 
 def test_nothing_is_run_once_everybody_has_left(counting, images) -> None:

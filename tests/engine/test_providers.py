@@ -12,7 +12,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as native
 from exitkit import bundle
 from exitkit.engine import backends, bound, ort, providers, session, timing
 from exitkit.engine.bound import BoundSegment, DeviceRows
-from exitkit.engine.engine import Engine
+from exitkit.engine.engine import Engine, gather
 from exitkit.engine.providers import Provider
 from exitkit.errors import ConfigError, EngineError
 
@@ -74,6 +74,34 @@ def test_rows_are_taken_as_numpy_takes_them(shape: tuple[int, ...]) -> None:
         numbers = np.asarray(wanted, dtype=np.int64)
         np.testing.assert_array_equal(held.take(numbers, axis=0).numpy(), array[numbers])
     np.testing.assert_array_equal(held.numpy(), array)  # taking leaves it as it is
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 3), (1, 3, 3)])
+def test_rows_of_several_batches_are_joined_on_the_device(shape: tuple[int, ...]) -> None:
+    random = np.random.default_rng(0)
+    arrays = [random.standard_normal((n, *shape), dtype=np.float32) for n in (3, 1, 4)]
+    first, *others = [rows(array) for array in arrays]
+    joined = first.concat(others)
+    np.testing.assert_array_equal(joined.numpy(), np.concatenate(arrays))
+    np.testing.assert_array_equal(first.numpy(), arrays[0])
+    picked = [(rows(arrays[2]), np.array([0, 3])), (first, np.arange(3))]
+    found = gather(picked)
+    assert isinstance(found, DeviceRows)
+    np.testing.assert_array_equal(found.numpy(), np.concatenate([arrays[2][[0, 3]], arrays[0]]))
+    assert gather([(first, np.arange(3))]) is first
+
+
+def test_rows_of_different_stages_are_not_joined() -> None:
+    with pytest.raises(EngineError, match=r"rows of one shape: shapes \(2,\), \(3,\)"):
+        rows(np.zeros((1, 2), np.float32)).concat([rows(np.zeros((1, 3), np.float32))])
+
+
+def test_joined_rows_are_run_like_their_own(resident: Engine, images: np.ndarray) -> None:
+    first, second, _ = resident.segments
+    one, two = first.run(images[:4])[1], first.run(images[4:9])[1]
+    together, _ = second.run(gather([(one, np.array([1, 3])), (two, np.arange(5))]))
+    apart, _ = second.run(first.run(images[:9])[1])
+    np.testing.assert_allclose(together, apart[[1, 3, 4, 5, 6, 7, 8]], atol=1e-5)
 
 
 def test_answers_are_the_same_wherever_features_stay(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from exitkit.errors import BundleError, ConfigError
-from exitkit.policy.policy import Policy, compact
+from exitkit.policy.policy import Policy, compact, join
 
 NETWORK = "a" * 64
 
@@ -37,6 +37,16 @@ def test_rows_leave_at_their_exits_threshold() -> None:
     assert leave.tolist() == [True, False]
     leave, _, _ = policy.step(2, sure(0.5), compact(state, np.array([1])))
     assert leave.tolist() == [True]
+
+
+def test_rows_of_several_batches_are_judged_together_as_apart() -> None:
+    policy = make(exits=(1, 2, 4))
+    first = policy.start(2, thresholds=[[0.9, 0.0], [0.1, 0.0]], max_exit=4)
+    second = policy.start(1, thresholds=[0.9, 0.0], max_exit=1)
+    together = join([compact(first, np.array([1])), second, first])
+    leave, _, _ = policy.step(0, sure(0.5, 0.5, 0.5, 0.5), together)
+    assert leave.tolist() == [True, True, False, True]
+    assert join([first]) is first
 
 
 def test_the_temperature_of_the_exit_counts() -> None:
