@@ -160,36 +160,40 @@ class Engine:
         return latest.answers()
 
 
-def is_whole(places: NDArray[np.int64], n: int) -> bool:
-    """Return whether these places are all of `n` rows, in their order."""
-    return len(places) == n and bool((places == np.arange(n)).all())
-
-
-def gather(pieces: Sequence[tuple[Rows, NDArray[np.int64]]]) -> Rows:
+def gather(pieces: Sequence[tuple[Rows, NDArray[np.int64] | None]]) -> Rows:
     """Return rows of one or several batches, one after the other, where they lie.
 
     Args:
-        pieces: batches, each with the places of the rows that are wanted of it. What is wanted
-            whole is not copied before it is joined, and a single batch not at all.
+        pieces: batches, each with the places of the rows that are wanted of it, None for all. A
+            single batch wanted whole is returned itself.
     """
-    whole = [is_whole(places, len(rows)) for rows, places in pieces]
-    first = pieces[0][0]
+    rows, places = pieces[0]
     if len(pieces) == 1:
-        return first if whole[0] else first.take(pieces[0][1], axis=0)
-    if isinstance(first, np.ndarray):
-        arrays = cast("list[tuple[Floats, NDArray[np.int64]]]", list(pieces))
-        joined = np.empty((sum(len(places) for _, places in arrays), *first.shape[1:]), np.float32)
-        start = 0
-        for rows, places in arrays:
-            # By itself NumPy would check the places in a buffer, and copy twice.
-            np.take(rows, places, axis=0, out=joined[start : start + len(places)], mode="clip")
-            start += len(places)
-        return joined
+        return rows if places is None else rows.take(places, axis=0)
+    if isinstance(rows, np.ndarray):
+        return _gather_arrays(cast("list[tuple[Floats, NDArray[np.int64] | None]]", list(pieces)))
     held = [
-        cast(DeviceRows, rows if all_ else rows.take(places, axis=0))
-        for all_, (rows, places) in zip(whole, pieces, strict=True)
+        cast(DeviceRows, rows if places is None else rows.take(places, axis=0))
+        for rows, places in pieces
     ]
     return held[0].concat(held[1:])
+
+
+def _gather_arrays(pieces: Sequence[tuple[Floats, NDArray[np.int64] | None]]) -> Floats:
+    if all(places is None for _, places in pieces):
+        return np.concatenate([rows for rows, _ in pieces])
+    sizes = [len(rows if places is None else places) for rows, places in pieces]
+    joined = np.empty((sum(sizes), *pieces[0][0].shape[1:]), dtype=np.float32)
+    stop = 0
+    for (rows, places), size in zip(pieces, sizes, strict=True):
+        part = joined[stop : stop + size]
+        stop += size
+        if places is None:
+            part[:] = rows
+        else:
+            # By itself NumPy would check the places in a buffer, and copy twice.
+            np.take(rows, places, axis=0, out=part, mode="clip")
+    return joined
 
 
 class _Latest:

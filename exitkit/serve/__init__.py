@@ -1,8 +1,8 @@
 """Serve a bundle over HTTP: `run` for the command line, `server` for tests and the demo.
 
 What lies where: `protocol` (Open Inference Protocol v2, JSON to arrays and back), `codec` (image
-files to the network's input) and `scheduler` (one engine thread behind a bounded queue) know no
-HTTP; `service` holds them together with the model; `app` maps routes to it and errors to status
+files to the network's input) and `scheduler` (one engine thread before one queue per stage) know
+no HTTP; `service` holds them together with the model; `app` maps routes to it and errors to status
 codes; `process` has the socket, the signals and the end.
 """
 

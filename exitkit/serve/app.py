@@ -17,7 +17,7 @@ from exitkit.errors import ExitkitError, Overloaded, RequestError
 from exitkit.serve import inference, openapi, pages, predict
 from exitkit.serve.limits import Application, BodyLimit, Message, Receive, Send
 from exitkit.serve.metrics import Metrics
-from exitkit.serve.scheduler import Closing
+from exitkit.serve.requests import Closing
 from exitkit.serve.service import Service
 
 logger = logging.getLogger(__name__)

@@ -26,8 +26,8 @@ class Limits:
         body_bytes: of one request.
         pixels: of one image file, read from its header before it is decoded.
         samples: images of one request.
-        batch: images that one run of the engine takes.
-        queue: images that wait at most; more are refused with 429.
+        batch: images that one run of one stage takes.
+        queue: images that wait at all stages together; more are refused with 429.
         drain_s: seconds that a stopping server gives to what it has accepted.
     """
 

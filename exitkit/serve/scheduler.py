@@ -1,90 +1,57 @@
-"""One engine thread behind a bounded queue; no HTTP inside.
+"""One engine thread before one queue per stage; no HTTP inside.
 
-Requests wait in one line. When the engine is free, the rows at the front of the line that have
-the same shape run together, up to `batch` of them; a larger request is cut. Nobody waits for a
-batch to fill. The queue is bounded in images, so that load turns into an early, clear refusal.
+The rows of all requests that wait at the same stage run together, up to the largest batch; what
+leaves there is answered at once, what goes on waits at the next stage with rows of other
+requests. `queues` and `rules` decide what runs next, `batches` runs it; here are the thread, the
+futures and the failures. Everything that waits is bounded in images, so that load turns into an
+early, clear refusal.
 """
 
 import logging
+import math
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field, fields
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from exitkit.engine.engine import Answers
-from exitkit.errors import EngineError, Overloaded, RequestError
+from exitkit.engine.engine import Engine, Floats
+from exitkit.errors import EngineError, Overloaded
+from exitkit.policy.policy import PerRow, State
+from exitkit.serve import batches, rules
+from exitkit.serve.queues import NEVER, Batch, Part, Queues
+from exitkit.serve.requests import (
+    Closing,
+    DeadlineExceeded,
+    Observer,
+    Request,
+    Result,
+    distinct,
+    empty,
+)
+from exitkit.serve.stages import Stages
 
 logger = logging.getLogger(__name__)
 
-# Weight of the newest batch in the running mean of the drain rate.
-NEWEST = 0.2
+# Deadlines are seconds of this clock.
+clock = time.perf_counter
+# Rows that wait behind the first stage are overdue after as many passes of full batches.
+PASSES = 10
+# The measured rate forgets in as many seconds of work.
+MEMORY_S = 2.0
 # A run of the engine cannot be stopped, and leaving the process under it would crash.
 LAST_RUN_S = 10.0
 
 
-class Closing(RequestError):
-    """The server stops and takes nothing new."""
-
-    status = 503
-
-
-class Answering(Protocol):
-    """What the scheduler calls: `exitkit.engine.engine.Engine`, or anything like it."""
-
-    def answer(
-        self,
-        images: NDArray[np.float32],
-        thresholds: NDArray[np.float32] | None = None,
-        max_exit: NDArray[np.int64] | None = None,
-    ) -> Answers:
-        """Answer [N,3,H,W] images, with thresholds [N,K-1] and deepest allowed exits [N]."""
-        ...
-
-
-@dataclass(frozen=True)
-class Result:
-    """Answers to one request, the seconds it waited, and the seconds the engine worked on it."""
-
-    answers: Answers
-    queue_s: float
-    compute_s: float
-
-
-@dataclass(eq=False)
-class _Work:
-    images: NDArray[np.float32]
-    thresholds: NDArray[np.float32]
-    max_exit: NDArray[np.int64]
-    future: "Future[Result]" = field(default_factory=Future)
-    arrived: float = field(default_factory=time.perf_counter)
-    taken: int = 0
-    queue_s: float = 0.0
-    compute_s: float = 0.0
-    parts: list[Answers] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Rows start to stop of one request, as part of a batch."""
-
-    work: _Work
-    start: int
-    stop: int
-
-
 class Scheduler:
-    """Runs requests through an engine in batches, on a thread of its own.
+    """Runs requests through an engine, stage by stage, on a thread of its own.
 
     Args:
-        engine: what answers; only the scheduler's thread calls it.
-        batch: images that one run takes at most.
-        queue: images that wait at most.
+        engine: segments and policy; only the scheduler's thread runs them.
+        stages: times of the same segments; its `batch` is the most that one run takes.
+        queue: images that wait at all stages together when a request is accepted. Those that are
+            computed at that moment may come back to a queue on top of it.
         on_batch: told the images and seconds of every run, on the scheduler's thread.
 
     All methods may be called from any thread.
@@ -92,17 +59,17 @@ class Scheduler:
 
     def __init__(
         self,
-        engine: Answering,
-        batch: int,
+        engine: Engine,
+        stages: Stages,
         queue: int,
         on_batch: Callable[[int, float], None] = lambda images, seconds: None,
     ) -> None:
-        self.engine, self.batch, self.queue, self.on_batch = engine, batch, queue, on_batch
-        self._line: deque[_Work] = deque()
+        self.engine, self.queue, self.on_batch = engine, queue, on_batch
+        self._queues = Queues(stages, rules.full_first, PASSES * stages.whole(stages.batch))
+        self._usual = engine.policy.start(1, engine.policy.thresholds, engine.policy.exits[-1])
         self._change = threading.Condition()
-        self._waiting = 0
-        self._rate = 0.0  # images per second while the engine runs
-        self._closing = False
+        self._done = self._busy_s = 0.0  # images answered in these seconds of work, of late
+        self._closing = self._given_up = False
         self._thread = threading.Thread(target=self._loop, name="exitkit-engine", daemon=True)
 
     def start(self) -> None:
@@ -111,46 +78,71 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        """Images in the queue, those that the engine runs now not counted."""
-        return self._waiting
+        """Images in the queues, those that the engine runs now not counted."""
+        return self._queues.waiting
+
+    @property
+    def queued(self) -> dict[int, int]:
+        """Images that wait to be run to each exit, by its number."""
+        return dict(zip(self.engine.policy.exits, self._queues.rows, strict=True))
 
     @property
     def rate(self) -> float:
-        """Images per second that the engine answers when it is busy; 0 before the first batch."""
-        return self._rate
+        """Images per second that are answered while the engine works; 0 before the first."""
+        return self._done / self._busy_s if self._busy_s else 0.0
 
     def submit(
         self,
-        images: NDArray[np.float32],
-        thresholds: NDArray[np.float32],
-        max_exit: NDArray[np.int64],
+        images: Floats,
+        thresholds: PerRow | None = None,
+        max_exit: PerRow | None = None,
+        deadline: float | None = None,
+        observe: Observer | None = None,
     ) -> "Future[Result]":
-        """Queue one request: images [n,3,H,W], thresholds [n,K-1], deepest allowed exits [n].
+        """Queue one request. Cancelling its future takes its images out of the queues at once.
+
+        Args:
+            images: [n, 3, H, W] float32, normalised.
+            thresholds: instead of the policy's own: [K-1], or [n, K-1].
+            max_exit: number of the exit at which an image leaves at the latest: one, or [n].
+            deadline: second of `clock` at which every image is answered by the deepest exit that
+                it has come to, a stage's time later at most.
+            observe: told what every exit says of the images, on the engine's thread.
 
         Raises:
+            ConfigError: thresholds or max_exit do not fit.
             Overloaded: the queue has no room for n more images.
             Closing: the server is stopping.
         """
-        work = _Work(images, thresholds, max_exit)
+        n = len(images)
+        state = self._start(n, thresholds, max_exit)
+        now = clock()
+        request = Request(n, now, observe)
+        limit = NEVER if deadline is None else deadline
+        part = Part(request, np.arange(n), None, now, limit, batches.Block(images, state))
         with self._change:
             if self._closing:
                 raise Closing("a request", "the server is stopping", "ask another one")
-            if self._waiting + len(images) > self.queue:
+            waiting = self.waiting
+            if waiting + n > self.queue:
                 raise Overloaded(
-                    f"{len(images)} images",
-                    f"{self._waiting} wait already, the queue holds {self.queue}",
+                    f"{n} images",
+                    f"{waiting} wait already, the queue holds {self.queue}",
                     "come again after the seconds in Retry-After",
-                    self._waiting / self._rate if self._rate else 1.0,
+                    waiting / self.rate if self.rate else 1.0,
                 )
-            self._line.append(work)
-            self._waiting += len(images)
-            self._change.notify()
-        return work.future
+            if n:
+                self._queues.push(0, part, now)
+                self._change.notify()
+        if n == 0:
+            request.future.set_result(empty(self.engine.segments[0].classes))
+        request.future.add_done_callback(lambda future: self._cancelled(request))
+        return request.future
 
     def close(self, drain_s: float) -> bool:
         """Take nothing new, finish what waits; return whether it all was done in `drain_s`.
 
-        What is left after that is given up, but for the batch that the engine runs.
+        What is left after that is given up, but for what the running batch answers.
         """
         with self._change:
             self._closing = True
@@ -158,111 +150,142 @@ class Scheduler:
         if self._thread.ident is not None:
             self._thread.join(drain_s)
         with self._change:
-            left, self._waiting = list(self._line), 0
-            self._line.clear()
-        for work in left:
-            if not work.future.done():
-                work.future.set_exception(Closing("a request", "the server stopped", "ask another"))
+            self._given_up = True
+            left = self._queues.clear()
+        for part in left:
+            part.request.fail(_stopped())
         done = not left and not self._thread.is_alive()
         if self._thread.ident is not None:
             self._thread.join(LAST_RUN_S)
         return done
 
-    def _loop(self) -> None:
-        while rows := self._take():
-            self._run(rows)
-
-    def _take(self) -> list[_Rows]:
-        """Wait for work; return the next batch, or nothing when closing and done."""
-        with self._change:
-            while True:
-                rows = self._fill()
-                if rows or self._closing:
-                    return rows
-                self._change.wait()
-
-    def _fill(self) -> list[_Rows]:
-        rows: list[_Rows] = []
-        room = self.batch
-        while self._line and room:
-            work = self._line[0]
-            left = len(work.images) - work.taken
-            if rows and work.images.shape[1:] != rows[0].work.images.shape[1:]:
-                break
-            if _is_given_up(work):
-                self._line.popleft()
-                self._waiting -= left
-                continue
-            count = min(room, left)
-            rows.append(_Rows(work, work.taken, work.taken + count))
-            if work.taken == 0:
-                work.queue_s = time.perf_counter() - work.arrived
-            work.taken += count
-            room -= count
-            self._waiting -= count
-            if count == left:
-                self._line.popleft()
-        return rows
-
-    def _run(self, rows: list[_Rows]) -> None:
-        began = time.perf_counter()
-        try:
-            answers = self._answer(rows)
-        except Exception as error:
-            logger.exception("a batch of %d requests failed", len(rows))
-            self._isolate(rows, error)
-            return
-        seconds = time.perf_counter() - began
-        count = sum(r.stop - r.start for r in rows)
-        newest = count / seconds
-        self._rate = newest if self._rate == 0 else self._rate + NEWEST * (newest - self._rate)
-        self.on_batch(count, seconds)
-        at = 0
-        for part in rows:
-            size = part.stop - part.start
-            _deliver(part, _cut(answers, at, at + size), seconds)
-            at += size
-
-    def _answer(self, rows: list[_Rows]) -> Answers:
-        return self.engine.answer(
-            np.concatenate([r.work.images[r.start : r.stop] for r in rows]),
-            np.concatenate([r.work.thresholds[r.start : r.stop] for r in rows]),
-            np.concatenate([r.work.max_exit[r.start : r.stop] for r in rows]),
+    def _start(self, n: int, thresholds: PerRow | None, max_exit: PerRow | None) -> State:
+        """Return the policy's state; those of all requests have the same arrays, to be joined."""
+        policy = self.engine.policy
+        if thresholds is None and max_exit is None:
+            usual = self._usual
+            return usual if n == 1 else {k: np.repeat(v, n, axis=0) for k, v in usual.items()}
+        return policy.start(
+            n,
+            policy.thresholds if thresholds is None else thresholds,
+            policy.exits[-1] if max_exit is None else max_exit,
         )
 
-    def _isolate(self, rows: list[_Rows], error: Exception) -> None:
-        """Let the requests of a failed batch run alone, so that only the guilty one fails."""
-        if len(rows) > 1:
-            for part in rows:
-                self._run([part])
+    def _cancelled(self, request: Request) -> None:
+        """Forget a request whose future was cancelled; futures call this whenever they end."""
+        if not request.future.cancelled():
             return
-        failure = EngineError("a batch", f"the engine failed ({error})", "see the server's log")
-        failure.__cause__ = error
-        if not rows[0].work.future.done():
-            rows[0].work.future.set_exception(failure)
+        request.over = True
+        request.future.set_running_or_notify_cancel()  # wakes those who wait for several futures
+        with self._change:
+            self._queues.drop(request)
+
+    def _loop(self) -> None:
+        while True:
+            with self._change:
+                while not self._queues.waiting and not self._closing:
+                    self._change.wait()
+                now = clock()
+                expired = self._queues.expire(now)
+                batch = self._queues.next(now)
+                if batch is None and not expired and self._closing:
+                    return
+            for stage, part in expired:
+                self._expire(stage, part)
+            while batch is not None:
+                batch = self._run(batch)
+
+    def _expire(self, stage: int, part: Part) -> None:
+        """Answer rows for which time is up by the exit that they came from."""
+        if stage == 0:
+            self._fail(
+                part.request,
+                DeadlineExceeded("an answer", "no exit had answered in time", "allow more time"),
+            )
+            return
+        block, rows = part.block, slice(None) if part.places is None else part.places
+        part.request.put(part.samples, block.exit, block.logits[rows], block.probability[rows])
+        if part.request.over or part.request.left == 0:
+            self._finish(part.request)
+
+    def _run(self, batch: Batch) -> Batch | None:
+        """Run a batch and answer what leaves; return the next one where that needs no choice."""
+        began = clock()
+        try:
+            ran = batches.run(self.engine, batch)
+        except Exception as error:
+            logger.exception("a batch of %d images failed at stage %d", len(batch), batch.stage)
+            self._isolate(batch, error)
+            return None
+        requests = distinct(batch.parts)
+        try:
+            now = clock()
+            self._count(len(batch), ran.left, now - began)
+            for request in requests:
+                request.compute_s += now - began
+            return self._go_on(batch.stage + 1, batches.deliver(batch, ran, now), now)
+        except Exception as error:
+            logger.exception("a batch was run, but cannot be answered")
+            for request in requests:
+                self._fail(request, _failed(error))
+            return None
+        finally:
+            for request in requests:
+                if request.over or request.left == 0:
+                    self._finish(request)
+
+    def _count(self, images: int, left: int, seconds: float) -> None:
+        kept = math.exp(-seconds / MEMORY_S)
+        self._done = kept * self._done + left
+        self._busy_s = kept * self._busy_s + seconds
+        self.on_batch(images, seconds)
+
+    def _go_on(self, stage: int, parts: list[Part], now: float) -> Batch | None:
+        """Let rows wait at their next stage; where nothing else waits they are the next batch."""
+        timed = any(part.deadline < NEVER for part in parts)
+        if parts and not timed and not self._given_up and not self._queues.waiting:
+            alive = [part for part in parts if not part.request.over]
+            return Batch(stage, alive) if alive else None
+        with self._change:
+            given_up = self._given_up
+            for part in () if given_up else parts:
+                self._queues.push(stage, part, now)  # what is over is dropped by `_finish`
+        if given_up:
+            for part in parts:
+                part.request.fail(_stopped())
+        return None
+
+    def _finish(self, request: Request) -> None:
+        """Resolve a request that has all its answers; forget one that is over already."""
+        if not request.over:
+            request.finish(clock())
+            return
+        with self._change:
+            self._queues.drop(request)
+
+    def _isolate(self, batch: Batch, error: Exception) -> None:
+        """Let the requests of a failed batch run alone, so that only the guilty one fails."""
+        requests = distinct(batch.parts)
+        if len(requests) == 1:
+            self._fail(requests[0], _failed(error))
+            return
+        for request in requests:
+            mine = [part for part in batch.parts if part.request is request]
+            alone: Batch | None = Batch(batch.stage, mine)
+            while alone is not None:
+                alone = self._run(alone)
+
+    def _fail(self, request: Request, error: EngineError | DeadlineExceeded) -> None:
+        request.fail(error)
+        with self._change:
+            self._queues.drop(request)
 
 
-def _is_given_up(work: _Work) -> bool:
-    """Whether nobody waits for this request any more: cancelled, or failed in an earlier part."""
-    if work.taken == 0:
-        return not work.future.set_running_or_notify_cancel()
-    return work.future.done()
+def _stopped() -> Closing:
+    return Closing("a request", "the server stopped", "ask another")
 
 
-def _deliver(part: _Rows, answers: Answers, seconds: float) -> None:
-    work = part.work
-    work.parts.append(answers)
-    work.compute_s += seconds
-    if part.stop == len(work.images) and not work.future.done():
-        work.future.set_result(Result(_join(work.parts), work.queue_s, work.compute_s))
-
-
-def _cut(answers: Answers, start: int, stop: int) -> Answers:
-    return Answers(**{f.name: getattr(answers, f.name)[start:stop] for f in fields(answers)})
-
-
-def _join(parts: list[Answers]) -> Answers:
-    if len(parts) == 1:
-        return parts[0]
-    columns = {f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Answers)}
-    return Answers(**columns)
+def _failed(error: Exception) -> EngineError:
+    failure = EngineError("a batch", f"the engine failed ({error})", "see the server's log")
+    failure.__cause__ = error
+    return failure

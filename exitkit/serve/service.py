@@ -18,7 +18,9 @@ from exitkit.serve import codec
 from exitkit.serve.limits import Limits
 from exitkit.serve.metrics import Metrics
 from exitkit.serve.options import Options
-from exitkit.serve.scheduler import Result, Scheduler
+from exitkit.serve.requests import Result
+from exitkit.serve.scheduler import Scheduler
+from exitkit.serve.stages import Stages
 from exitkit.serve.tradeoff import Tradeoff
 
 
@@ -44,11 +46,17 @@ class Service:
         model: what answers; the service's scheduler is the only one to run it.
         limits: of this server.
         tradeoff: the bundle's sweep.
+        stages: times of the model's segments, up to the limits' batch.
         measured: what the warm-up found, None where nothing was measured.
     """
 
     def __init__(
-        self, model: Model, limits: Limits, tradeoff: Tradeoff, measured: Measured | None = None
+        self,
+        model: Model,
+        limits: Limits,
+        tradeoff: Tradeoff,
+        stages: Stages,
+        measured: Measured | None = None,
     ) -> None:
         self.model, self.limits, self.tradeoff, self.measured = model, limits, tradeoff, measured
         # Clients know a model by the name of its bundle; the manifest has that of the run.
@@ -57,7 +65,7 @@ class Service:
         self.drained: bool | None = None
         self._drain_began: float | None = None
         self.scheduler = Scheduler(
-            model.engine, limits.batch, limits.queue, lambda n, s: self.metrics.ran(n, s)
+            model.engine, stages, limits.queue, lambda n, s: self.metrics.ran(n, s)
         )
         self.metrics = Metrics(
             self.manifest.exits,
@@ -128,15 +136,10 @@ class Service:
             Overloaded: the queue is full.
             EngineError: the engine failed.
         """
-        n, k = len(images), len(self.policy.exits)
-        if options.threshold is None:
-            row = np.asarray(self.policy.thresholds, dtype=np.float32)
-        else:
-            row = np.full(k - 1, options.threshold, dtype=np.float32)
-        last = self.policy.exits[-1] if options.max_exit is None else options.max_exit
-        future = self.scheduler.submit(
-            images, np.broadcast_to(row, (n, k - 1)), np.full(n, last, dtype=np.int64)
-        )
+        thresholds = None
+        if options.threshold is not None:
+            thresholds = (options.threshold,) * (len(self.policy.exits) - 1)
+        future = self.scheduler.submit(images, thresholds, options.max_exit)
         return await asyncio.wrap_future(future)
 
     def probabilities(self, result: Result) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ from exitkit.policy.solvers import Point
 from exitkit.serve import codec, tradeoff
 from exitkit.serve.limits import Limits
 from exitkit.serve.service import Measured, Service
+from exitkit.serve.stages import Stages
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ POOLS = ("auto", *ort.POOLS)
 ROUNDS, SLOW_ROUNDS, SLOW_S = 7, 3, 0.05
 # The shared pool spins while it waits: it has to be this much faster to be worth its cores.
 WORTH = 0.95
+# Batch sizes whose stage times are measured, besides the largest, and the seconds for that.
+SIZES, TABLE_S = (1, 2, 4, 8, 16, 32, 64), 3.0
 
 
 def prepare(
@@ -72,7 +75,26 @@ def prepare(
         warm(tried[best][0].engine, limits.batch)
     taken, costs = tried[best]
     exit_ms = tuple(accumulate(times[0] for times in costs.segment_ms))
-    return Service(taken, limits, curve, Measured(best, exit_ms, spent))
+    stages = measure_stages(taken.engine, limits.batch, costs.all_segments_ms[0])
+    return Service(taken, limits, curve, stages, Measured(best, exit_ms, spent))
+
+
+def measure_stages(engine: Engine, batch: int, image_ms: float) -> Stages:
+    """Measure what every stage costs per batch size: what the scheduler decides by.
+
+    Args:
+        engine: warm.
+        batch: the largest size.
+        image_ms: of one image through all segments. Where it says that the larger sizes would
+            take longer than `TABLE_S` to measure, their times are taken in proportion.
+    """
+    sizes, spent = [1], 0.0
+    for size in sorted({s for s in SIZES if s < batch} | {batch}):
+        # Segments one by one and all in a row, once more than the rounds, and once to begin with.
+        spent += 2 * (SLOW_ROUNDS + 2) * size * image_ms / 1e3
+        if spent < TABLE_S:
+            sizes.append(size)
+    return Stages.of(timing.measure(engine, sizes, SLOW_ROUNDS), batch)
 
 
 def _other(model: Model, threads: int | None, rounds: int) -> tuple[Model, Costs] | None:

@@ -10,12 +10,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from staged import Log, engine, flat
 
 from exitkit import bundle
 from exitkit.bundle import Manifest, Segment
 from exitkit.images import ImageSpec
 from exitkit.policy.policy import Policy
 from exitkit.serve import server
+from exitkit.serve.scheduler import Scheduler
 
 CLASSES = ("red", "green", "blue")
 # logits = SHARPNESS * mean of each channel, as the network sees it
@@ -161,3 +163,19 @@ def url(colours: Path) -> Iterator[str]:
     """Serve the quick bundle on a free port."""
     with server(colours, threads=1) as address:
         yield address
+
+
+@pytest.fixture
+def log() -> Log:
+    """Return what three stages share that wait for a word; see `staged`."""
+    return Log()
+
+
+@pytest.fixture
+def scheduler(log: Log) -> Iterator[Scheduler]:
+    """Return a started scheduler before these stages, with batches of 4 and a queue of 6."""
+    made = Scheduler(engine(log), flat(), queue=6)
+    made.start()
+    yield made
+    log.open.set()
+    made.close(10)

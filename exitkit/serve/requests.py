@@ -1,0 +1,149 @@
+"""One request on its way through the stages: its answers so far, and its future."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exitkit.engine.engine import Answers, Floats
+from exitkit.errors import EngineError, ExitkitError, RequestError
+from exitkit.serve.queues import Part
+
+logger = logging.getLogger(__name__)
+
+
+class Closing(RequestError):
+    """The server stops and takes nothing new."""
+
+    status = 503
+
+
+class DeadlineExceeded(RequestError):
+    """The deadline came before any exit had answered."""
+
+    status = 504
+
+
+@dataclass(frozen=True)
+class Result:
+    """Answers to one request.
+
+    Attributes:
+        answers: in the order of its images.
+        queue_s: seconds in which none of its images was computed.
+        compute_s: seconds of the batches that its images were in.
+    """
+
+    answers: Answers
+    queue_s: float
+    compute_s: float
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one exit said of some of a request's images.
+
+    Attributes:
+        exit: its number.
+        images: [m] their numbers within the request.
+        logits: [m, C].
+        probability: [m] of each one's own answer, calibrated.
+        final: [m] whether that is the answer.
+        seconds: since the request came.
+    """
+
+    exit: int
+    images: NDArray[np.int64]
+    logits: Floats
+    probability: Floats
+    final: NDArray[np.bool_]
+    seconds: float
+
+
+Observer = Callable[[Seen], None]
+
+
+class Request:
+    """What a request of `images` images still waits for. Used by one thread, but for `over`.
+
+    Attributes:
+        future: of its result.
+        left: images without their final answer.
+        over: nobody waits any more: answered, failed or cancelled. From any thread.
+    """
+
+    def __init__(self, images: int, arrived: float, observe: Observer | None) -> None:
+        self.images, self.arrived, self.observe = images, arrived, observe
+        self.future: Future[Result] = Future()
+        self.over = False
+        self.compute_s = 0.0
+        self.left = images
+        self._exit: NDArray[np.int64]
+        self._logits: Floats
+        self._probability: Floats
+
+    def put(
+        self, samples: NDArray[np.int64], exit: int, logits: Floats, probability: Floats
+    ) -> None:
+        """Take final answers [m], [m, C] for some images."""
+        if len(samples) == self.images:  # all at once, in their order
+            self._logits, self._probability = logits, probability
+            self._exit = np.full(self.images, exit)
+            self.left = 0
+            return
+        if self.left == self.images:
+            self._logits = np.empty((self.images, logits.shape[1]), dtype=np.float32)
+            self._probability = np.empty(self.images, dtype=np.float32)
+            self._exit = np.empty(self.images, dtype=np.int64)
+        self.left -= len(samples)
+        self._logits[samples], self._probability[samples] = logits, probability
+        self._exit[samples] = exit
+
+    def show(self, seen: Seen) -> None:
+        """Tell the observer, if there is one; its failure is this request's alone."""
+        if self.observe is None:
+            return
+        try:
+            self.observe(seen)
+        except Exception as error:
+            logger.exception("what observes a request failed")
+            self.fail(EngineError("a request", f"its observer failed ({error})", "see the log"))
+
+    def finish(self, now: float) -> None:
+        """Resolve the future: every image is answered."""
+        # The smallest of numbers with one among them that is none is none itself.
+        if not self._probability.min() > 0.0:
+            self.fail(
+                EngineError("answers", "logits that are not finite", "train and export again")
+            )
+            return
+        answers = Answers(self._logits.argmax(axis=1), self._probability, self._exit, self._logits)
+        self.over = True
+        queue_s = max(0.0, now - self.arrived - self.compute_s)
+        # Cancelled just now: then nobody wants to know.
+        with contextlib.suppress(InvalidStateError):
+            self.future.set_result(Result(answers, queue_s, self.compute_s))
+
+    def fail(self, error: ExitkitError) -> None:
+        """Let whoever waits know that there will be no answers."""
+        self.over = True
+        with contextlib.suppress(InvalidStateError):
+            self.future.set_exception(error)
+
+
+def empty(classes: int) -> Result:
+    """Return the result of a request without images."""
+    none = np.zeros(0, dtype=np.int64)
+    floats = np.zeros(0, dtype=np.float32)
+    return Result(Answers(none, floats, none, np.zeros((0, classes), np.float32)), 0.0, 0.0)
+
+
+def distinct(parts: Sequence[Part]) -> list[Request]:
+    """Return the requests of some parts, each once, in the order of their first mention."""
+    if len(parts) == 1:
+        return [parts[0].request]
+    return list(dict.fromkeys([part.request for part in parts]))
