@@ -1,0 +1,192 @@
+"""The scheduler's decisions on a simulated clock: the same queues and rules, no engine, no threads.
+
+Times come from a table, exits are given image by image, arrivals from a seed or from clients that
+wait for their answers. What is simulated takes no time of its own but `Stages`' allowance.
+"""
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exitkit.serve.queues import NEVER, Part, Queues
+from exitkit.serve.stages import Stages
+
+Rule = Callable[[Queues, float], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Load:
+    """Requests to simulate, R of them.
+
+    Attributes:
+        exits: [R, n] stage at which each image leaves, 0-based; n images a request.
+        arrivals: [R] rising seconds; None where clients wait for their answers.
+        clients: that send their next request when the last one is answered.
+        deadline_s: after arrival, for every request.
+    """
+
+    exits: NDArray[np.int64]
+    arrivals: NDArray[np.float64] | None = None
+    clients: int = 0
+    deadline_s: float = NEVER
+
+
+@dataclass
+class Outcome:
+    """What happened to R requests of n images.
+
+    Attributes:
+        latency_s: [R] from arrival to the last image's answer; nan where refused or failed.
+        answered_s: [R, n] when each image was answered; nan where it was not.
+        stage: [R, n] of the answer; -1 where there is none.
+        refused: requests that the queue had no room for.
+        failed: requests with an image that no stage had seen at the deadline.
+        busy_s, end_s: time that batches took; of the last answer.
+        batches: (stage, rows) in their order.
+        most: rows that waited at once.
+        waited_s: the longest that rows behind the first stage waited at one stage.
+    """
+
+    latency_s: NDArray[np.float64]
+    answered_s: NDArray[np.float64]
+    stage: NDArray[np.int64]
+    refused: int = 0
+    failed: int = 0
+    busy_s: float = 0.0
+    end_s: float = 0.0
+    batches: list[tuple[int, int]] = field(default_factory=list)
+    most: int = 0
+    waited_s: float = 0.0
+
+
+def poisson(rate: float, requests: int, seed: int) -> NDArray[np.float64]:
+    """Return [requests] arrival seconds, `rate` per second on average."""
+    return np.cumsum(np.random.default_rng(seed).exponential(1 / rate, requests))
+
+
+def draw(shares: Sequence[float], requests: int, images: int, seed: int) -> NDArray[np.int64]:
+    """Return [requests, images] stages at which images leave, drawn by their shares."""
+    return np.random.default_rng(seed).choice(len(shares), (requests, images), p=shares)
+
+
+def simulate(
+    stages: Stages, rule: Rule, load: Load, queue: int, patience_s: float, whole: bool = False
+) -> Outcome:
+    """Run a load to its end.
+
+    Args:
+        stages: times.
+        rule: that chooses.
+        load: requests.
+        queue: rows that may wait when a request is admitted, its own among them.
+        patience_s: see `Queues`.
+        whole: answer only when nothing waits behind the first stage: with rule `deepest` that is
+            a server which runs merged batches to their end.
+    """
+    return _Simulation(stages, rule, load, queue, patience_s, whole).run()
+
+
+class _Simulation:
+    def __init__(
+        self, stages: Stages, rule: Rule, load: Load, queue: int, patience_s: float, whole: bool
+    ) -> None:
+        self.load, self.queue, self.whole = load, queue, whole
+        self.queues = Queues(stages, rule, patience_s)
+        requests, images = load.exits.shape
+        self.out = Outcome(
+            np.full(requests, np.nan),
+            np.full((requests, images), np.nan),
+            np.full((requests, images), -1),
+        )
+        self.left = np.full(requests, images)
+        self.began = np.zeros(requests)
+        first = np.zeros(load.clients) if load.arrivals is None else load.arrivals
+        # Times of arrival in their order; closed-loop clients add theirs as they are answered.
+        self.coming = first[:requests].tolist()
+        self.come = 0
+        self.held: list[tuple[int, NDArray[np.int64], int]] = []
+
+    def run(self) -> Outcome:
+        now, stages = 0.0, self.queues.stages
+        while True:
+            self._admit(now)
+            for stage, part in self.queues.expire(now):
+                if stage == 0:
+                    self._fail(part.request, now)
+                elif self.left[part.request]:
+                    self._answer(part.request, part.samples, stage - 1, now)
+            batch = self.queues.next(now)
+            if batch is None:
+                if not self.coming:
+                    return self.out
+                now = max(now, self.coming[0])
+                continue
+            seconds = stages.seconds(batch.stage, len(batch))
+            self.out.batches.append((batch.stage, len(batch)))
+            self.out.busy_s += seconds
+            if batch.stage:
+                waited = max(now - part.entered for part in batch.parts)
+                self.out.waited_s = max(self.out.waited_s, waited)
+            now += seconds
+            self._admit(now)
+            for part in batch.parts:
+                if self.left[part.request]:
+                    self._step(batch.stage, part, now)
+            if self.whole and not any(self.queues.rows[1:]):
+                for request, samples, stage in self.held:
+                    self._answer(request, samples, stage, now)
+                self.held = []
+
+    def _admit(self, now: float) -> None:
+        images = self.load.exits.shape[1]
+        while self.coming and self.coming[0] <= now:
+            at = heapq.heappop(self.coming)
+            request = self.come
+            self.come += 1
+            if self.queues.waiting + images > self.queue:
+                self.out.refused += 1
+                self.left[request] = 0
+                continue
+            self.began[request] = at
+            rows = np.arange(images)
+            part = Part(request, rows, rows, at, at + self.load.deadline_s)
+            self.queues.push(0, part, at)
+            self.out.most = max(self.out.most, self.queues.waiting)
+
+    def _step(self, stage: int, part: Part, now: float) -> None:
+        leave = self.load.exits[part.request, part.samples] <= stage
+        if leave.any():
+            if self.whole:
+                self.held.append((part.request, part.samples[leave], stage))
+            else:
+                self._answer(part.request, part.samples[leave], stage, now)
+        if not leave.all():
+            rows = part.samples[~leave]
+            stay = Part(part.request, rows, rows, part.arrived, part.deadline)
+            self.queues.push(stage + 1, stay, now)
+            self.out.most = max(self.out.most, self.queues.waiting)
+
+    def _answer(self, request: int, samples: NDArray[np.int64], stage: int, now: float) -> None:
+        assert np.isnan(self.out.answered_s[request, samples]).all()  # nobody is answered twice
+        self.out.answered_s[request, samples] = now
+        self.out.stage[request, samples] = stage
+        self.left[request] -= len(samples)
+        self.out.end_s = now
+        if self.left[request] == 0:
+            self.out.latency_s[request] = now - self.began[request]
+            self._come_back(now)
+
+    def _fail(self, request: int, now: float) -> None:
+        """End a request one of whose images has no answer at its deadline."""
+        if self.left[request]:
+            self.left[request] = 0
+            self.out.failed += 1
+            self.queues.drop(request)
+            self._come_back(now)
+
+    def _come_back(self, now: float) -> None:
+        if self.load.arrivals is None and self.come + len(self.coming) < len(self.left):
+            heapq.heappush(self.coming, now)
