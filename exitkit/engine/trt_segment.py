@@ -7,6 +7,7 @@ and cannot start sooner than a few copies can.)
 """
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ FLOAT = 4  # bytes
 
 
 class GpuRows:
-    """Float32 rows [n, ...] of a feature map on the GPU; the engine may `take` some of them."""
+    """Float32 rows [n, ...] of a feature map on the GPU; see exitkit.engine.engine.DeviceRows."""
 
     def __init__(self, memory: Memory, shape: tuple[int, ...]) -> None:
         self.memory, self.shape = memory, shape
@@ -46,6 +47,24 @@ class GpuRows:
                 gpu.copy(kept.address + place * one, source, len(run) * one)
                 place += len(run)
         return GpuRows(kept, (len(rows), *self.shape[1:]))
+
+    def concat(self, others: "Sequence[GpuRows]") -> "GpuRows":
+        """Return these rows and behind them those of `others`, copied on the GPU, without waiting.
+
+        Raises:
+            EngineError: rows of another shape, or the GPU has no memory for them.
+        """
+        pieces = [self, *others]
+        if any(piece.shape[1:] != self.shape[1:] for piece in others):
+            shapes = ", ".join(str(piece.shape[1:]) for piece in pieces)
+            raise EngineError("rows of one shape", f"shapes {shapes}", "join those of one stage")
+        gpu, sizes = self.memory.gpu, [_bytes(piece.shape) for piece in pieces]
+        joined = gpu.memory(sum(sizes))
+        place = joined.address
+        for piece, size in zip(pieces, sizes, strict=True):
+            gpu.copy(place, piece.memory.address, size)
+            place += size
+        return GpuRows(joined, (sum(map(len, pieces)), *self.shape[1:]))
 
     def numpy(self) -> Floats:
         """Return a copy on the host."""

@@ -31,7 +31,7 @@ LARGEST = 1024  # rows of one graph; a larger batch runs in parts
 
 
 class TorchRows:
-    """Rows of a feature map on a device; what the engine may do with them is `take`.
+    """Rows of a feature map on a device; what one may do with them is `take` and `concat`.
 
     Args:
         value: float32 [n, ...] on the device; nobody writes there again.
@@ -63,6 +63,20 @@ class TorchRows:
                 return TorchRows(_as_named(kept), self.place)
         except (RuntimeError, IndexError) as error:
             raise _failed(f"{len(rows)} of {len(self)} rows", error) from error
+
+    def concat(self, others: "Sequence[TorchRows]") -> "TorchRows":
+        """Return these rows and behind them those of `others`, copied on the device.
+
+        Raises:
+            EngineError: rows of another shape, or torch failed, for want of memory perhaps.
+        """
+        values = [self.value, *(other.value for other in others)]
+        try:
+            with self.place.working():
+                joined = torch.cat([_as_it_lies(value) for value in values])
+                return TorchRows(_as_named(joined), self.place)
+        except RuntimeError as error:
+            raise _failed(f"{sum(map(len, values))} rows", error) from error
 
     def numpy(self) -> Floats:
         """Return a copy on the host."""

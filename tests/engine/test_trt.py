@@ -8,7 +8,7 @@ import pytest
 
 from exitkit import bundle
 from exitkit.engine import backends, cuda
-from exitkit.engine.engine import Engine
+from exitkit.engine.engine import Engine, gather
 from exitkit.engine.trt_segment import GpuRows
 from exitkit.errors import EngineError
 from exitkit.export import engines
@@ -74,6 +74,23 @@ def test_rows_are_taken_as_numpy_takes_them(shape: tuple[int, ...]) -> None:
     for wanted in ([70], [-1]):
         with pytest.raises(EngineError, match="there are 70"):
             held.take(np.asarray(wanted), axis=0)
+
+
+def test_rows_of_several_batches_are_joined_on_the_gpu() -> None:
+    host = HostCuda()
+    gpu = cuda.attach(host)
+    random = np.random.default_rng(0)
+    arrays = [random.standard_normal((n, 2, 3), dtype=np.float32) for n in (3, 1, 4)]
+    first, *others = [GpuRows(gpu.upload(array), array.shape) for array in arrays]
+    before = len(host.copies)
+    joined = first.concat(others)
+    assert [kind for kind, _ in host.copies[before:]] == [Kind.cudaMemcpyDeviceToDevice] * 3
+    np.testing.assert_array_equal(joined.numpy(), np.concatenate(arrays))
+    np.testing.assert_array_equal(first.numpy(), arrays[0])
+    found = gather([(others[1], np.array([0, 3])), (first, None)])
+    np.testing.assert_array_equal(found.numpy(), np.concatenate([arrays[2][[0, 3]], arrays[0]]))
+    with pytest.raises(EngineError, match="rows of one shape"):
+        first.concat([GpuRows(gpu.upload(arrays[0]), (3, 3, 2))])
 
 
 def test_logits_are_the_callers_own(resident: Engine, images: np.ndarray) -> None:

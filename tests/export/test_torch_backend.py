@@ -154,6 +154,21 @@ def test_rows_are_taken_as_numpy_takes_them(
     np.testing.assert_array_equal(held.numpy(), array)
 
 
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_rows_of_several_batches_are_joined_on_the_device(form: torch.memory_format) -> None:
+    random = np.random.default_rng(0)
+    arrays = [random.standard_normal((n, 2, 3, 4), dtype=np.float32) for n in (3, 1, 4)]
+    first, *others = [
+        TorchRows(torch.from_numpy(array).contiguous(memory_format=form), Eager(CPU))
+        for array in arrays
+    ]
+    joined = first.concat(others)
+    np.testing.assert_array_equal(joined.numpy(), np.concatenate(arrays))
+    assert joined.value.is_contiguous(memory_format=torch.channels_last)
+    with pytest.raises(EngineError, match=r"4 rows: torch failed .*smaller batches"):
+        first.concat([TorchRows(torch.zeros(1, 2, 2, 2), Eager(CPU))])
+
+
 def test_images_in_any_memory_order_are_read_right(
     segments: list[TorchSegment], images: np.ndarray
 ) -> None:
