@@ -90,7 +90,7 @@ def measure_stages(engine: Engine, batch: int, image_ms: float) -> Stages:
     """
     sizes, spent = [1], 0.0
     for size in sorted({s for s in SIZES if s < batch} | {batch}):
-        # Segments one by one and all in a row, once more than the rounds, and once to begin with.
+        # Segments one by one and all in a row, in every round and twice before the first.
         spent += 2 * (SLOW_ROUNDS + 2) * size * image_ms / 1e3
         if spent < TABLE_S:
             sizes.append(size)

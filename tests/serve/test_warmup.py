@@ -8,6 +8,7 @@ import pytest
 from exitkit.engine import model as models
 from exitkit.engine.engine import Engine, Segment
 from exitkit.serve import warmup
+from exitkit.serve.stages import BESIDES_MS
 
 
 class Noting:
@@ -40,3 +41,20 @@ def test_every_size_that_a_gpu_prepares_for_is_run_before_the_first_request(
     noting = [Noting(segment, pool) for segment in inside.segments]
     warmup.warm(Engine(noting, inside.policy), batch)
     assert [one.sizes for one in noting] == [sizes, sizes]
+
+
+@pytest.mark.parametrize(
+    ("image_ms", "sizes"), [(0.1, {1, 2, 4, 8, 16, 24}), (30.0, {1, 2, 4}), (1e4, {1})]
+)
+def test_what_the_scheduler_decides_by_is_measured_within_a_few_seconds(
+    colours: Path, image_ms: float, sizes: set[int]
+) -> None:
+    inside = models.load(colours).engine
+    noting = [Noting(segment, "private") for segment in inside.segments]
+    stages = warmup.measure_stages(Engine(noting, inside.policy), 24, image_ms)
+    assert [set(one.sizes) for one in noting] == [sizes, sizes]
+    assert (stages.count, stages.batch) == (2, 24)
+    besides = BESIDES_MS / 1e3
+    most = max(sizes)  # beyond it, time is in proportion
+    expected = (stages.seconds(0, most) - besides) * 24 / most
+    assert stages.seconds(0, 24) - besides == pytest.approx(expected)
