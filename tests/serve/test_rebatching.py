@@ -30,7 +30,7 @@ def load(folder: Path, kind: str) -> Engine:
     segments = [
         BoundSegment(
             onnxruntime.InferenceSession(str(folder / piece.file)), piece.exit, piece.input_shape,
-            len(manifest.classes), 1, "cpu",
+            len(manifest.classes), "cuda", 1, "cpu",
         )
         for piece in manifest.segments
     ]  # fmt: skip
