@@ -1,6 +1,7 @@
 """What a stage costs per batch size, measured: all that the scheduler knows of time."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 from exitkit.engine.costs import Costs
 from exitkit.errors import ConfigError
@@ -34,18 +35,16 @@ class Stages:
     def of(cls, costs: Costs, batch: int, besides_ms: float = BESIDES_MS) -> "Stages":
         """Take a measured table up to `batch` rows.
 
-        Between measured sizes time is linear, beyond the largest in proportion to the rows.
+        Between measured sizes time is linear, beyond the largest in proportion to the rows. No
+        batch takes longer than a larger one: what disturbed the measurement only adds.
         """
         most = costs.batch_sizes[-1]
-        return cls(
-            [
-                [
-                    (costs.ms(k, min(b, most)) * max(1.0, b / most) + besides_ms) / 1e3
-                    for b in range(1, batch + 1)
-                ]
-                for k in range(len(costs.exits))
-            ]
-        )
+        seconds = []
+        for k in range(len(costs.exits)):
+            ms = [costs.ms(k, min(b, most)) * max(1.0, b / most) for b in range(1, batch + 1)]
+            least = list(accumulate(reversed(ms), min))
+            seconds.append([(one + besides_ms) / 1e3 for one in reversed(least)])
+        return cls(seconds)
 
     def seconds(self, stage: int, rows: int) -> float:
         """Return the time of `rows` rows, 1 to `batch`."""

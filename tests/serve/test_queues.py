@@ -157,6 +157,14 @@ def test_a_first_answer_that_would_be_late_goes_before_deeper_rows() -> None:
     assert [taken(queues)[0] for _ in range(2)] == [2, 0]
 
 
+def test_a_disturbed_measurement_makes_no_batch_dearer_than_a_larger_one() -> None:
+    costs = Costs(
+        "n" * 64, (1,), "private", 1, (1, 2, 4), ((9.0, 2.0, 3.0),), (9.0, 2.0, 3.0), 3, "f", {}
+    )
+    stages = Stages.of(costs, 4, besides_ms=0.0)
+    assert [stages.seconds(0, b) * 1e3 for b in (1, 2, 3, 4)] == pytest.approx([2, 2, 2.5, 3])
+
+
 def test_times_of_stages_come_from_a_measured_table() -> None:
     costs = Costs(
         "n" * 64, (1, 3), "private", 1, (1, 3), ((1.0, 2.0), (5.0, 5.0)), (6.0, 7.0), 3, "f", {}
