@@ -206,7 +206,9 @@ class Policy:
                 f"{asked.dtype} of shape {asked.shape}",
                 f"give one exit number, or {n} of them",
             )
-        known = np.isin(asked, self.exits)
+        # Not np.isin, which takes ten times as long: this is done for every request.
+        position = np.searchsorted(self.exits, asked)
+        known = np.take(self.exits, position, mode="clip") == asked
         if not known.all():
             wrong = np.atleast_1d(asked)[~np.atleast_1d(known)][0]
             raise ConfigError(
@@ -214,7 +216,7 @@ class Policy:
                 f"the kept exits are {', '.join(map(str, self.exits))}",
                 "name one of them",
             )
-        return np.broadcast_to(np.searchsorted(self.exits, asked), (n,))
+        return np.broadcast_to(position, (n,))
 
 
 def compact(state: State, rows: NDArray[np.int64]) -> State:
