@@ -116,7 +116,7 @@ def command(
             exits=kept,
             what=what,
             precision=precision,
-            forms=tuple(forms.split(",")) if forms else (),
+            forms=() if forms is None else tuple(forms.split(",")),
             opset=opset,
             trt=trt,
             trt_target=targets,

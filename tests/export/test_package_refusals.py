@@ -118,11 +118,17 @@ def test_a_class_that_triton_cannot_name_is_refused_before_any_work(
     assert not (tmp_path / "bundles").exists()
 
 
-def test_an_empty_list_of_targets_is_no_default(trained_run: Run) -> None:
-    asked = [str(trained_run.folder), "--trt", "--trt-target", ""]
-    said = CliRunner().invoke(export.command, asked)
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (["--trt", "--trt-target", ""], "TensorRT target '': no such TensorRT target"),
+        (["--form", ""], "form '': no such form"),
+    ],
+)
+def test_an_empty_list_is_no_default(trained_run: Run, asked: list[str], words: str) -> None:
+    said = CliRunner().invoke(export.command, [str(trained_run.folder), *asked])
     assert isinstance(said.exception, ConfigError)
-    assert "TensorRT target '': no such TensorRT target" in str(said.exception)
+    assert words in str(said.exception)
 
 
 def test_an_opset_that_the_runtime_cannot_load_leaves_nothing(
