@@ -3,6 +3,7 @@
 import importlib
 import json
 import random
+import sys
 import zipfile
 from argparse import Namespace
 from pathlib import Path
@@ -151,6 +152,8 @@ def test_archives_are_unpacked_whole_or_not_at_all(tune_mate: ModuleType, tmp_pa
 @pytest.fixture
 def torch_graphs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(FOLDER))
+    # The tests of the engine are a package of the name that the benchmark imports.
+    monkeypatch.delitem(sys.modules, "engine", raising=False)
     return importlib.import_module("torch_graphs")
 
 

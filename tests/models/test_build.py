@@ -160,7 +160,9 @@ def test_memory_format_changes_no_answer(arch):
     other = network(images().contiguous(memory_format=torch.channels_last))
     assert other[0].feature.is_contiguous(memory_format=torch.channels_last)
     for a, b in zip(plain, other, strict=True):
-        torch.testing.assert_close(a.logits, b.logits, rtol=1e-3, atol=1e-4)
+        # Of the exit's largest logit: a small one is the difference of large sums.
+        off = (a.logits - b.logits).abs().max() / b.logits.abs().max()
+        assert off < 1e-3
 
 
 def test_an_answer_does_not_depend_on_its_neighbours():
