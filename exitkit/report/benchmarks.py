@@ -175,8 +175,9 @@ TABLES = {
     ),
     "mate_tuning": Table(
         "Trials on the tune split",
-        "Drawn by `benchmarks/tune_mate.py`, the first of each method with its defaults; accuracy "
-        "on the tune split, at the best epoch. One seed.",
+        "Drawn by `benchmarks/tune_mate.py`, the first of each method with its defaults, its last "
+        "two with its best options and the learning rate and weight decay of the other methods' "
+        "best draws; accuracy on the tune split, at the best epoch. One seed.",
         (
             Column("method", "method"),
             Column("lr", "lr", "g"),
