@@ -39,11 +39,9 @@ def load(
     """
     if provider not in NAMES:
         raise unknown("provider", provider, NAMES)
-    if pool not in ort.POOLS:
-        raise unknown("pool", pool, ort.POOLS)
-    if pool == "shared" and provider != "cpu":
+    if pool != "private" and provider != "cpu":
         raise ConfigError(
-            f"a shared pool on provider {provider}",
+            f"a {pool} pool on provider {provider}",
             "only the processor has thread pools to share",
             'take pool="private"',
         )

@@ -29,7 +29,7 @@ LARGEST = float(np.finfo(np.float16).max)
 # Told with every export of this kind; measured in docs/results.md ("forms").
 NOTE = (
     "fp16 is for GPUs: on a processor without float16 arithmetic ONNX Runtime casts the weights "
-    "back and computes in float32: no faster as segments, and half as fast inside a "
+    "back and computes in float32: no faster as segments, and down to half as fast inside a "
     "cascade or chain, where it casts them at every call"
 )
 

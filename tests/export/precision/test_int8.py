@@ -256,9 +256,14 @@ def test_nothing_is_written_elsewhere(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Whoever asks for the system's temporary folder is refused.
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not there"))
-    int8.quantise(tiny[0] / "segment_2.onnx", tmp_path / "segment_2.onnx", batches)
-    half.convert(tiny[0] / "segment_2.onnx", tmp_path / "segment_2_half.onnx", batches)
+    with pytest.raises(FileNotFoundError):
+        tempfile.mkdtemp()
+    made = tmp_path / "segment_2.onnx", tmp_path / "segment_2_half.onnx"
+    int8.quantise(tiny[0] / "segment_2.onnx", made[0], batches)
+    half.convert(tiny[0] / "segment_2.onnx", made[1], batches)
+    assert sorted(tmp_path.iterdir()) == sorted(made)
 
 
 def test_nothing_is_left_beside_the_segment(quantised: Path) -> None:
