@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from exitkit.engine.costs import Costs
-from exitkit.serve import rules
-from exitkit.serve.queues import Queues
-from exitkit.serve.scheduler import PASSES
-from exitkit.serve.simulate import Load, Outcome, draw, poisson, simulate
-from exitkit.serve.stages import Stages
+from exitkit.serve.scheduling import rules
+from exitkit.serve.scheduling.queues import Queues
+from exitkit.serve.scheduling.scheduler import PASSES
+from exitkit.serve.scheduling.simulate import Load, Outcome, draw, poisson, simulate
+from exitkit.serve.scheduling.stages import Stages
 
 BATCH, QUEUE, LOAD, SEED = 64, 1024, 0.7, 0
 # Milliseconds of one stage: alone, and for every row. Four stages like it, or of these shares.

@@ -35,4 +35,4 @@ def command(
 
     folder = runs.find_bundle(bundle)
     output.note(f"serving bundle {folder.name} ({folder})")
-    process.run(folder, host, port, threshold, provider=provider, echo=click.echo)
+    process.run([folder], host, port, threshold, provider=provider, echo=click.echo)

@@ -1,21 +1,9 @@
-"""What one server takes in at most, and the gate that refuses larger bodies."""
+"""What one server takes in at most."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any
 
-from exitkit.errors import ConfigError, TooLarge
+from exitkit.errors import ConfigError
 from exitkit.images import MAX_PIXELS
-
-Message = MutableMapping[str, Any]  # Any: values of ASGI messages are of many kinds
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
-
-# After a refusal as much is read and thrown away, so that a client which sends first and reads
-# afterwards sees the answer instead of a broken connection.
-LINGER_BYTES, LINGER_S = 64 * 2**20, 5.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +16,7 @@ class Limits:
         samples: images of one request.
         batch: images that one run of one stage takes.
         queue: images that wait at all stages together; more are refused with 429.
+        models: loaded at the same time.
         drain_s: seconds that a stopping server gives to what it has accepted.
     """
 
@@ -36,6 +25,7 @@ class Limits:
     samples: int = 256
     batch: int = 32
     queue: int = 1024
+    models: int = 8
     drain_s: float = 30.0
 
     def __post_init__(self) -> None:
@@ -48,66 +38,3 @@ class Limits:
                 f"the queue holds {self.queue}, such a request would never fit",
                 "raise the queue or lower the images a request",
             )
-
-
-class BodyLimit:
-    """ASGI layer that ends a request with 413 once its body passes the limit.
-
-    A body that announces its length is refused before it is read; one that does not (chunked) is
-    counted as it comes.
-    """
-
-    def __init__(self, app: Application, limit: int) -> None:
-        self.app, self.limit = app, limit
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one connection scope."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        headers = dict(scope["headers"])
-        length = headers.get(b"content-length", b"0")
-        announced = int(length) if length.isdigit() else 0
-        taken, refused = 0, False
-
-        async def counted() -> Message:
-            nonlocal taken, refused
-            if not refused and announced <= self.limit:
-                message = await receive()
-                taken += len(message.get("body", b""))
-                if taken <= self.limit:
-                    return message
-            refused = True
-            raise self._error(max(taken, announced))
-
-        async def lingering(message: Message) -> None:
-            last = message["type"] == "http.response.body" and not message.get("more_body")
-            # A client that asked for leave to send (Expect) sends nothing now.
-            if refused and last and b"expect" not in headers:
-                await send({**message, "more_body": True})
-                await _discard(receive)
-                message = {"type": "http.response.body", "body": b""}
-            await send(message)
-
-        await self.app(scope, counted, lingering)
-
-    def _error(self, found: int) -> TooLarge:
-        return TooLarge(
-            "request body",
-            f"{found} bytes or more, the limit is {self.limit}",
-            "send fewer or smaller images",
-        )
-
-
-async def _discard(receive: Receive) -> None:
-    async def read() -> None:
-        taken, more = 0, True
-        while more and taken < LINGER_BYTES:
-            message = await receive()
-            more = message["type"] == "http.request" and message.get("more_body", False)
-            taken += len(message.get("body", b""))
-
-    try:
-        await asyncio.wait_for(read(), LINGER_S)
-    except TimeoutError:
-        return

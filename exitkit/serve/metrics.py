@@ -24,76 +24,127 @@ WINDOW_S = 10.0
 
 
 class Metrics:
-    """Counters of one server, in a registry of their own.
+    """Counters of one server, in a registry of their own; those of its models by name."""
 
-    Args:
-        exits: numbers of the kept exits.
-        macs: multiply-adds of leaving at each of them.
-        plain_macs: of the network without exits.
-        thresholds: in force, one per exit but the deepest.
-        waiting: tells how many images wait.
-    """
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry(auto_describe=True)
+        model, exit_ = ["model"], ["model", "exit"]
+        self._requests = Counter(
+            "exitkit_requests",
+            "Requests by route and status.",
+            ["route", "status"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "exitkit_request_duration_seconds",
+            "From the request's head to its answer's end.",
+            ["route"],
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self.taken = Counter(
+            "exitkit_exits_taken", "Images by the exit that answered.", exit_, registry=registry
+        )
+        self.spent = Counter(
+            "exitkit_spent_macs", "Multiply-adds computed.", model, registry=registry
+        )
+        self.whole = Counter(
+            "exitkit_plain_macs",
+            "Multiply-adds of the network without exits.",
+            model,
+            registry=registry,
+        )
+        self.saved = Gauge(
+            "exitkit_compute_saved_ratio",
+            "1 - spent / plain, since the start.",
+            model,
+            registry=registry,
+        )
+        self.queue = Gauge("exitkit_queue_images", "Images that wait.", model, registry=registry)
+        self.sizes = Histogram(
+            "exitkit_batch_images",
+            "Images per run of the engine.",
+            model,
+            buckets=SIZES,
+            registry=registry,
+        )
+        self.compute = Histogram(
+            "exitkit_batch_duration_seconds",
+            "Of one run of the engine.",
+            model,
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        self.threshold = Gauge(
+            "exitkit_threshold", "Threshold in force, by exit.", exit_, registry=registry
+        )
 
-    def __init__(
+    def of(
         self,
+        model: str,
         exits: Sequence[int],
         macs: Sequence[float],
         plain_macs: float,
         thresholds: Sequence[float],
         waiting: Callable[[], float],
-    ) -> None:
-        self._exits, self._macs, self._plain = tuple(exits), np.asarray(macs), plain_macs
-        self._began = time.monotonic()
-        self._recent: deque[tuple[float, float, int]] = deque(maxlen=RECENT)
-        self.registry = registry = CollectorRegistry(auto_describe=True)
-        self._requests = Counter(
-            "exitkit_requests", "Requests by route and status.", ["route", "status"],
-            registry=registry,
-        )  # fmt: skip
-        self._seconds = Histogram(
-            "exitkit_request_duration_seconds", "From the request's head to its answer's end.",
-            ["route"], buckets=BUCKETS, registry=registry,
-        )  # fmt: skip
-        self._taken = Counter(
-            "exitkit_exits_taken", "Images by the exit that answered.", ["exit"], registry=registry
-        )
-        self._spent = Counter("exitkit_spent_macs", "Multiply-adds computed.", registry=registry)
-        self._whole = Counter(
-            "exitkit_plain_macs", "Multiply-adds of the network without exits.", registry=registry
-        )
-        saved = Gauge(
-            "exitkit_compute_saved_ratio", "1 - spent / plain, since the start.", registry=registry
-        )
-        saved.set_function(self._saved)
-        queue = Gauge("exitkit_queue_images", "Images that wait.", registry=registry)
-        queue.set_function(waiting)
-        self._waiting = waiting
-        self._sizes = Histogram(
-            "exitkit_batch_images", "Images per run of the engine.", buckets=SIZES,
-            registry=registry,
-        )  # fmt: skip
-        self._compute = Histogram(
-            "exitkit_batch_duration_seconds", "Of one run of the engine.", buckets=BUCKETS,
-            registry=registry,
-        )  # fmt: skip
-        threshold = Gauge(
-            "exitkit_threshold", "Threshold in force, by exit.", ["exit"], registry=registry
-        )
-        for exit_, value in zip(exits, thresholds, strict=False):  # the deepest has none
-            threshold.labels(exit_).set(value)
-        for exit_ in exits:
-            self._taken.labels(exit_)
+    ) -> "Counts":
+        """Return the counters of one model; one that is loaded again goes on counting.
+
+        Args:
+            model: its name.
+            exits: numbers of the kept exits.
+            macs: multiply-adds of leaving at each of them.
+            plain_macs: of the network without exits.
+            thresholds: in force, one per exit but the deepest.
+            waiting: tells how many images wait.
+        """
+        return Counts(self, model, exits, macs, plain_macs, thresholds, waiting)
+
+    def forget(self, model: str) -> None:
+        """Show a model that was unloaded no more among what is in force; its counters stay."""
+        for gauge in (self.saved, self.queue, self.threshold):
+            gauge.remove_by_labels({"model": model})
 
     def responded(self, route: str, status: int, seconds: float) -> None:
         """Count one response of any route."""
         self._requests.labels(route, status).inc()
         self._seconds.labels(route).observe(seconds)
 
+    def text(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+class Counts:
+    """Counters of one model; see `Metrics.of`."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        model: str,
+        exits: Sequence[int],
+        macs: Sequence[float],
+        plain_macs: float,
+        thresholds: Sequence[float],
+        waiting: Callable[[], float],
+    ) -> None:
+        self._model, self._metrics, self._waiting = model, metrics, waiting
+        self._exits, self._macs, self._plain = tuple(exits), np.asarray(macs), plain_macs
+        self._began = time.monotonic()
+        self._recent: deque[tuple[float, float, int]] = deque(maxlen=RECENT)
+        self._taken = {k: metrics.taken.labels(model, k) for k in exits}
+        self._spent, self._whole = metrics.spent.labels(model), metrics.whole.labels(model)
+        self._sizes, self._compute = metrics.sizes.labels(model), metrics.compute.labels(model)
+        metrics.saved.labels(model).set_function(self._saved)
+        metrics.queue.labels(model).set_function(waiting)
+        for exit_, value in zip(exits, thresholds, strict=False):  # the deepest has none
+            metrics.threshold.labels(model, exit_).set(value)
+
     def answered(self, exits: NDArray[np.int64], seconds: float) -> None:
         """Count the images of one request that was answered in `seconds`, by the exit of each."""
         for exit_, macs in zip(self._exits, self._macs, strict=True):
             count = int((exits == exit_).sum())
-            self._taken.labels(exit_).inc(count)
+            self._taken[exit_].inc(count)
             self._spent.inc(count * float(macs))
         self._whole.inc(len(exits) * self._plain)
         self._recent.append((time.monotonic(), seconds * 1e3, len(exits)))
@@ -102,10 +153,6 @@ class Metrics:
         """Count one run of the engine."""
         self._sizes.observe(images)
         self._compute.observe(seconds)
-
-    def text(self) -> bytes:
-        """Return all metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
 
     def snapshot(self) -> dict[str, Any]:  # Any: whatever JSON can hold
         """Return the numbers of the page: images by exit, latency and rate of late."""
@@ -130,5 +177,5 @@ class Metrics:
         return 1 - self._value("exitkit_spent_macs_total") / plain if plain else 0.0
 
     def _value(self, name: str, **labels: int) -> float:
-        texts = {k: str(v) for k, v in labels.items()}
-        return self.registry.get_sample_value(name, texts) or 0.0
+        texts = {"model": self._model, **{k: str(v) for k, v in labels.items()}}
+        return self._metrics.registry.get_sample_value(name, texts) or 0.0

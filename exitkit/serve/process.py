@@ -9,17 +9,18 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
 from exitkit.errors import ConfigError, EngineError
-from exitkit.serve import app, warmup
+from exitkit.serve import shelf, warmup
 from exitkit.serve.limits import Limits
-from exitkit.serve.scheduler import LAST_RUN_S
-from exitkit.serve.service import Service
+from exitkit.serve.models import Models
+from exitkit.serve.scheduling.scheduler import LAST_RUN_S
+from exitkit.serve.web import app
 
 logger = logging.getLogger(__name__)
 
@@ -27,15 +28,16 @@ BACKLOG = 2048
 # Above the idle time of usual load balancers, which then close first.
 KEEP_ALIVE_S = 75
 HOST, PORT = "127.0.0.1", 8000
+Echo = Callable[[str], None]
 
 
 class _Server(uvicorn.Server):
     """A uvicorn server that ends well: a signal stops it, and it returns instead of dying."""
 
-    def __init__(self, service: Service, socket_: socket.socket) -> None:
+    def __init__(self, models: Models, socket_: socket.socket, echo: Echo) -> None:
         super().__init__(
             uvicorn.Config(
-                app.create(service),
+                app.create(models),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -44,27 +46,48 @@ class _Server(uvicorn.Server):
                 backlog=BACKLOG,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 # Later than our own end of patience, which answers what it gives up.
-                timeout_graceful_shutdown=math.ceil(service.limits.drain_s + LAST_RUN_S),
+                timeout_graceful_shutdown=math.ceil(models.limits.drain_s + LAST_RUN_S),
             )
         )
-        self.service, self.socket = service, socket_
+        self.models, self.socket, self.echo = models, socket_, echo
+        self.failure: Exception | None = None
+        self.loaded = threading.Event()
 
     def serve_here(self) -> None:
-        """Serve until told to stop; everything that was accepted is answered."""
+        """Serve until told to stop; everything that was accepted is answered.
+
+        Raises:
+            ExitkitError: a model could not be loaded.
+        """
+        threading.Thread(target=self._load, name="exitkit-load", daemon=True).start()
         self.run(sockets=[self.socket])
+        if self.failure is not None:
+            raise self.failure
 
     def stop(self) -> None:
         """Stop accepting, finish, return from `serve_here`; from any thread."""
-        self.service.drain()
+        self.models.drain()
         self.should_exit = True
+
+    def _load(self) -> None:
+        """Load the models while the server answers already: it is live, but not ready."""
+        try:
+            self.models.start()
+        except Exception as error:
+            self.failure = error
+            self.should_exit = True
+        else:
+            for name in self.models.names:
+                for line in warmup.describe(self.models.get(name)):
+                    self.echo(line)
+            self.echo(f"ready: {address(self.socket)}  (docs at /docs, Ctrl-C stops)")
+        self.loaded.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting; answer what was accepted, after `drain_s` with 503."""
-        loop, service = asyncio.get_running_loop(), self.service
-        service.drain()
-        end = loop.call_later(
-            service.limits.drain_s, loop.run_in_executor, None, service.scheduler.close, 0.0
-        )
+        loop, models = asyncio.get_running_loop(), self.models
+        models.drain()
+        end = loop.call_later(models.limits.drain_s, loop.run_in_executor, None, models.give_up)
         await super().shutdown(sockets)
         end.cancel()
 
@@ -89,7 +112,7 @@ class _Server(uvicorn.Server):
 
 
 def run(
-    bundle: Path,
+    folders: Sequence[Path],
     host: str = HOST,
     port: int = PORT,
     threshold: float | None = None,
@@ -97,15 +120,18 @@ def run(
     pool: str = "auto",
     threads: int | None = None,
     provider: str = "cpu",
-    echo: Callable[[str], None] = logger.info,
+    echo: Echo = logger.info,
 ) -> None:
-    """Serve a bundle until SIGINT or SIGTERM; then finish what was accepted and return.
+    """Serve bundles until SIGINT or SIGTERM; then finish what was accepted and return.
+
+    The server answers as soon as the port is taken: what needs a model gets 503 until all are
+    loaded and warm.
 
     Args:
-        bundle: its folder.
+        folders: of the bundles; the first answers where a request names no model.
         host: address to listen on.
         port: to listen on; 0 takes a free one.
-        threshold: for all exits, instead of the bundle's own policy.
+        threshold: for all exits, instead of each bundle's own policy.
         limits: of the server.
         pool: of threads, see `warmup.prepare`.
         threads: of the pool; all cores where None.
@@ -113,23 +139,20 @@ def run(
         echo: told the operating point and the address, line by line.
 
     Raises:
-        ConfigError: the port is in use (said before the model is loaded), a wrong threshold, a
+        ConfigError: the port is in use (said before a model is loaded), a wrong threshold, a
             provider that cannot be had here.
         BundleError: no bundle, or a damaged one.
     """
     with listen(host, port) as socket_:
-        service = warmup.prepare(bundle, threshold, limits or Limits(), pool, threads, provider)
-        for line in warmup.describe(service):
-            echo(line)
-        echo(f"ready: {address(socket_)}  (docs at /docs, Ctrl-C stops)")
-        _Server(service, socket_).serve_here()
-        late = f"not everything was answered within {service.limits.drain_s:g} s"
-        echo(f"stopped; {'everything accepted was answered' if service.drained else late}")
+        models = shelf.collect(folders, threshold, limits or Limits(), pool, threads, provider)
+        _Server(models, socket_, echo).serve_here()
+        late = f"not everything was answered within {models.limits.drain_s:g} s"
+        echo(f"stopped; {'everything accepted was answered' if models.drained else late}")
 
 
 @contextlib.contextmanager
 def server(
-    bundle: Path,
+    *folders: Path,
     host: str = HOST,
     port: int = 0,
     threshold: float | None = None,
@@ -137,24 +160,36 @@ def server(
     pool: str = "private",
     threads: int | None = None,
 ) -> Iterator[str]:
-    """Serve a bundle on a thread while the block runs; yield the address, http://host:port.
+    """Serve bundles on a thread while the block runs; yield the address, http://host:port.
 
     It is the real server on a real socket, for tests and the demo; arguments as in `run`.
     """
     with listen(host, port) as socket_:
-        service = warmup.prepare(bundle, threshold, limits or Limits(), pool, threads)
-        running = _Server(service, socket_)
-        thread = threading.Thread(target=running.serve_here, name="exitkit-serve", daemon=True)
+        models = shelf.collect(folders, threshold, limits or Limits(), pool, threads)
+        running = _Server(models, socket_, logger.info)
+        ended: list[Exception] = []
+
+        def serve() -> None:
+            try:
+                running.serve_here()
+            except Exception as error:
+                ended.append(error)
+
+        thread = threading.Thread(target=serve, name="exitkit-serve", daemon=True)
         thread.start()
+        running.loaded.wait()
         try:
-            while not running.started:
-                if not thread.is_alive():
-                    raise EngineError("a server", "it did not start", "see the log")
+            while not running.started and thread.is_alive():
                 time.sleep(0.005)
-            yield address(socket_)
+            if not thread.is_alive() and not ended:
+                raise EngineError("a server", "it did not start", "see the log")
+            if not ended:
+                yield address(socket_)
         finally:
             running.stop()
             thread.join()
+        if ended:
+            raise ended[0]
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The model, the scheduler that runs it, and the metrics that count it: one thing to ask."""
+"""One model: the scheduler that runs it and the counters that count it, one thing to ask."""
 
 import asyncio
 import dataclasses
@@ -16,11 +16,11 @@ from exitkit.errors import Overloaded
 from exitkit.policy import criteria
 from exitkit.serve import codec
 from exitkit.serve.limits import Limits
-from exitkit.serve.metrics import Metrics
+from exitkit.serve.metrics import Counts, Metrics
 from exitkit.serve.options import Options
-from exitkit.serve.requests import Result
-from exitkit.serve.scheduler import Scheduler
-from exitkit.serve.stages import Stages
+from exitkit.serve.scheduling.requests import Result
+from exitkit.serve.scheduling.scheduler import Scheduler
+from exitkit.serve.scheduling.stages import Stages
 from exitkit.serve.tradeoff import Tradeoff
 
 
@@ -62,50 +62,37 @@ class Service:
         # Clients know a model by the name of its bundle; the manifest has that of the run.
         self.manifest = dataclasses.replace(model.manifest, name=model.folder.name)
         self.policy = model.policy
-        self.drained: bool | None = None
-        self._drain_began: float | None = None
+        self.counts: Counts
         self.scheduler = Scheduler(
-            model.engine, stages, limits.queue, lambda n, s: self.metrics.ran(n, s)
-        )
-        self.metrics = Metrics(
-            self.manifest.exits,
-            tradeoff.macs,
-            tradeoff.plain_macs,
-            self.policy.thresholds,
-            lambda: self.waiting,
+            model.engine, stages, limits.queue, lambda n, s: self.counts.ran(n, s)
         )
         self._decoding = 0
         # As many as there are cores: each may hold one whole decoded image.
         self._decoders = ThreadPoolExecutor(machine.cores(), "exitkit-decode")
 
     @property
-    def ready(self) -> bool:
-        """Whether new requests are welcome."""
-        return self._drain_began is None
-
-    @property
     def waiting(self) -> int:
         """Images that wait to be decoded or for the engine."""
         return self._decoding + self.scheduler.waiting
 
-    def start(self) -> None:
-        """Start the engine thread."""
+    def start(self, metrics: Metrics) -> None:
+        """Start the engine thread; what it does is counted in `metrics`."""
+        self.counts = metrics.of(
+            self.manifest.name,
+            self.manifest.exits,
+            self.tradeoff.macs,
+            self.tradeoff.plain_macs,
+            self.policy.thresholds,
+            lambda: self.waiting,
+        )
         self.scheduler.start()
 
-    def drain(self) -> None:
-        """Be ready no more; the limit's `drain_s` begins. From any thread, more than once."""
-        if self._drain_began is None:
-            self._drain_began = time.monotonic()
-
-    def stop(self) -> bool:
-        """Finish what was accepted; return whether all of it was within `drain_s`."""
-        self.drain()
-        began = self._drain_began or 0.0
+    def stop(self, patience_s: float) -> bool:
+        """Finish what was accepted; return whether all of it was within `patience_s`."""
+        end = time.monotonic() + patience_s
         self._decoders.shutdown(wait=True, cancel_futures=True)
-        end = began + self.limits.drain_s
         done = self.scheduler.close(max(0.0, end - time.monotonic()))
-        self.drained = done and time.monotonic() <= end
-        return self.drained
+        return done and time.monotonic() <= end
 
     async def decode(self, files: Sequence[bytes]) -> codec.Decoded:
         """Decode image files beside the event loop; called from the event loop.

@@ -17,8 +17,8 @@ from exitkit.errors import ConfigError, unknown
 from exitkit.policy.solvers import Point
 from exitkit.serve import codec, tradeoff
 from exitkit.serve.limits import Limits
+from exitkit.serve.scheduling.stages import Stages
 from exitkit.serve.service import Measured, Service
-from exitkit.serve.stages import Stages
 
 logger = logging.getLogger(__name__)
 

@@ -63,7 +63,7 @@ def test_every_kind_of_heads_is_explained() -> None:
 
 
 def test_every_route_named_is_served() -> None:
-    from exitkit.serve import inference, pages, predict
+    from exitkit.serve.web import inference, pages, predict
 
     served = {"/openapi.json"}
     for area in (inference, pages, predict):
@@ -77,7 +77,7 @@ def test_every_route_named_is_served() -> None:
 def test_the_table_of_metrics_equals_what_is_counted() -> None:
     from exitkit.serve.metrics import Metrics
 
-    text = Metrics((1, 2), (1, 2), 2, (0.5,), lambda: 0).text().decode()
+    text = Metrics().text().decode()
     counted = set(re.findall(r"^# TYPE (exitkit_\w+)", text, re.MULTILINE))
     named = re.findall(r"exitkit_\w+", " ".join(row[0] for row in rows("serving.md", "name")))
     assert set(named) == {name for name in counted if not name.endswith("_created")}

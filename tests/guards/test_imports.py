@@ -89,7 +89,7 @@ def test_the_running_half_names_no_torch(package: str) -> None:
 
 def test_serving_leaves_torch_unloaded() -> None:
     modules = (
-        "exitkit.serve.app, exitkit.engine.model, exitkit.report.page, exitkit.policy.solvers, "
+        "exitkit.serve.web.app, exitkit.engine.model, exitkit.report.page, exitkit.policy.solvers, "
         "exitkit.export.verify, exitkit.engine.backends"
     )
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"

@@ -17,7 +17,7 @@ from exitkit.bundle import Manifest, Segment
 from exitkit.images import ImageSpec
 from exitkit.policy.policy import Policy
 from exitkit.serve import server
-from exitkit.serve.scheduler import Scheduler
+from exitkit.serve.scheduling.scheduler import Scheduler
 
 CLASSES = ("red", "green", "blue")
 # logits = SHARPNESS * mean of each channel, as the network sees it

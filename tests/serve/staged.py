@@ -8,9 +8,9 @@ import numpy as np
 
 from exitkit.engine.engine import Answers, Engine
 from exitkit.policy.policy import Policy
-from exitkit.serve.requests import Result
-from exitkit.serve.scheduler import Scheduler
-from exitkit.serve.stages import Stages
+from exitkit.serve.scheduling.requests import Result
+from exitkit.serve.scheduling.scheduler import Scheduler
+from exitkit.serve.scheduling.stages import Stages
 
 EXITS = (1, 2, 4)
 CLASSES = 11

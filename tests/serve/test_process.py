@@ -25,7 +25,7 @@ from exitkit.serve import run
 from exitkit.serve.limits import Limits
 limits = Limits(samples=16, batch=1, queue=16, drain_s=float(sys.argv[3]))
 say = lambda line: print(line, flush=True)
-run(Path(sys.argv[1]), port=0, limits=limits, pool=sys.argv[2], threads=1, echo=say)
+run([Path(sys.argv[1])], port=0, limits=limits, pool=sys.argv[2], threads=1, echo=say)
 print("torch" in sys.modules)
 """
 
@@ -109,7 +109,7 @@ def test_a_port_in_use_is_said_before_the_model_is_loaded(tmp_path: Path) -> Non
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError) as caught:
-            run(tmp_path / "no-bundle", port=port)
+            run([tmp_path / "no-bundle"], port=port)
     assert str(caught.value) == (
         f"address 127.0.0.1:{port}: port {port} is in use; choose another --port, or --port 0"
     )
@@ -132,16 +132,16 @@ def test_a_second_server_on_the_same_port_is_refused(url: str, colours: Path) ->
 )
 def test_an_address_that_cannot_be_is_refused(host: str, port: int, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        run(Path("no-bundle"), host=host, port=port)
+        run([Path("no-bundle")], host=host, port=port)
 
 
 def test_wrong_bundles_thresholds_and_pools_are_refused(colours: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="run exitkit export"):
-        run(tmp_path / "none", port=0)
+        run([tmp_path / "none"], port=0)
     with pytest.raises(ConfigError, match="threshold"):
-        run(colours, port=0, threshold=1.5)
+        run([colours], port=0, threshold=1.5)
     with pytest.raises(ConfigError, match="private, shared"):
-        run(colours, port=0, pool="privat")
+        run([colours], port=0, pool="privat")
 
 
 def test_the_servers_threshold_is_the_one_asked_for(colours: Path, paint: Paint) -> None:
@@ -149,6 +149,6 @@ def test_the_servers_threshold_is_the_one_asked_for(colours: Path, paint: Paint)
         answer = httpx.post(f"{url}/predict", files={"file": paint(255, 0, 0)}).json()
         assert answer["exit"] == 4
         assert httpx.get(f"{url}/tradeoff").json()["in_force"]["accuracy"] == 1.0
-        assert 'exitkit_threshold{exit="2"} 1.0' in httpx.get(f"{url}/metrics").text
+        assert 'exitkit_threshold{exit="2",model="colours"} 1.0' in httpx.get(f"{url}/metrics").text
     with pytest.raises(httpx.ConnectError):
         httpx.get(url)

@@ -8,7 +8,7 @@ import pytest
 from exitkit.engine import model as models
 from exitkit.engine.engine import Engine, Segment
 from exitkit.serve import warmup
-from exitkit.serve.stages import BESIDES_MS
+from exitkit.serve.scheduling.stages import BESIDES_MS
 
 
 class Noting:

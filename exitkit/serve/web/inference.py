@@ -9,18 +9,13 @@ from fastapi import APIRouter, Request, Response
 
 import exitkit
 from exitkit.errors import RequestError
-from exitkit.serve import openapi, protocol
-from exitkit.serve.service import Service
+from exitkit.serve import protocol
+from exitkit.serve.models import Models
+from exitkit.serve.web import openapi
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
 # Bodies up to this size are parsed on the event loop: handing them over would take longer.
 INLINE_BYTES = 128 * 1024
-
-
-class UnknownModel(RequestError):
-    """A model or version that this server does not have."""
-
-    status = 404
 
 
 @router.get("", name="server")
@@ -38,14 +33,14 @@ async def live() -> dict[str, bool]:
 @router.get("/health/ready", name="ready", responses=openapi.NOT_READY)
 async def ready(request: Request) -> Response:
     """Tell whether new requests are welcome: 200, or 503 while the server stops."""
-    return _ready(request, {"live": True})
+    return _ready(request, {"live": True}, _models(request).ready)
 
 
 @router.get("/models/{model}", name="metadata", responses=openapi.UNKNOWN)
 @router.get("/models/{model}/versions/{version}", name="metadata", responses=openapi.UNKNOWN)
 async def metadata(request: Request, model: str, version: str | None = None) -> Response:
     """Describe the model's input, outputs, exits and their cost."""
-    service = _service(request, model, version)
+    service = _models(request).get(model, version)
     table = protocol.metadata(service.manifest, service.tradeoff.macs, service.policy.thresholds)
     return _json(table)
 
@@ -56,8 +51,8 @@ async def metadata(request: Request, model: str, version: str | None = None) -> 
 )
 async def model_ready(request: Request, model: str, version: str | None = None) -> Response:
     """Tell whether the model takes requests."""
-    _service(request, model, version)
-    return _ready(request, {"name": model})
+    ready = _models(request).is_ready(model, version)
+    return _ready(request, {"name": model}, ready)
 
 
 @router.post("/models/{model}/infer", name="infer", openapi_extra=openapi.INFER)
@@ -68,41 +63,37 @@ async def infer(request: Request, model: str, version: str | None = None) -> Res
     Request parameters: `threshold` (0 to 1) and `max_exit`. Response parameters: `mean_exit`,
     `macs_fraction` (of the network without exits), `queue_ms`, `compute_ms`.
     """
-    service = _service(request, model, version)
     _refuse_binary(request)
     body = await request.body()
-    began = time.perf_counter()
-    arguments = (body, service.manifest, service.limits.samples)
-    if len(body) > INLINE_BYTES:
-        asked = await asyncio.to_thread(protocol.read, *arguments)
-    else:
-        asked = protocol.read(*arguments)
-    result = await service.answer(asked.images, asked.options)
-    answers = result.answers
-    service.metrics.answered(answers.exit, time.perf_counter() - began)
-    columns = {
-        "probabilities": service.probabilities(result),
-        "exit_index": answers.exit,
-        "confidence": answers.probability,
-        "label": [service.manifest.classes[int(k)] for k in answers.label],
-    }
-    parameters = {
-        "mean_exit": float(answers.exit.mean()),
-        "macs_fraction": service.macs_fraction(answers.exit),
-        "queue_ms": result.queue_s * 1e3,
-        "compute_ms": result.compute_s * 1e3,
-    }
-    written = protocol.write(asked, service.manifest, columns, parameters)
-    return Response(written, media_type="application/json")
+    with _models(request).use(model, version) as service:
+        began = time.perf_counter()
+        arguments = (body, service.manifest, service.limits.samples)
+        if len(body) > INLINE_BYTES:
+            asked = await asyncio.to_thread(protocol.read, *arguments)
+        else:
+            asked = protocol.read(*arguments)
+        result = await service.answer(asked.images, asked.options)
+        answers = result.answers
+        service.counts.answered(answers.exit, time.perf_counter() - began)
+        columns = {
+            "probabilities": service.probabilities(result),
+            "exit_index": answers.exit,
+            "confidence": answers.probability,
+            "label": [service.manifest.classes[int(k)] for k in answers.label],
+        }
+        parameters = {
+            "mean_exit": float(answers.exit.mean()),
+            "macs_fraction": service.macs_fraction(answers.exit),
+            "queue_ms": result.queue_s * 1e3,
+            "compute_ms": result.compute_s * 1e3,
+        }
+        written = protocol.write(asked, service.manifest, columns, parameters)
+        return Response(written, media_type="application/json")
 
 
-def _service(request: Request, model: str, version: str | None) -> Service:
-    service: Service = request.app.state.service
-    if model != service.manifest.name:
-        raise UnknownModel(f"model {model!r}", "not here", f"this is {service.manifest.name!r}")
-    if version not in (None, protocol.VERSION):
-        raise UnknownModel(f"version {version!r}", "not here", f"this is {protocol.VERSION!r}")
-    return service
+def _models(request: Request) -> Models:
+    models: Models = request.app.state.models
+    return models
 
 
 def _refuse_binary(request: Request) -> None:
@@ -111,11 +102,11 @@ def _refuse_binary(request: Request) -> None:
             raise RequestError(f"header {name}", "this server reads plain JSON", "leave it out")
 
 
-def _ready(request: Request, table: dict[str, Any]) -> Response:
-    service: Service = request.app.state.service
-    if service.ready:
+def _ready(request: Request, table: dict[str, Any], ready: bool) -> Response:
+    if ready:
         return _json({**table, "ready": True})
-    return _json({**table, "ready": False, "error": "the server is stopping"}, 503)
+    why = "stopping" if _models(request).draining else "loading"
+    return _json({**table, "ready": False, "error": f"the server is {why}"}, 503)
 
 
 def _json(value: Any, status: int = 200) -> Response:

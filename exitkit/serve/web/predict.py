@@ -11,9 +11,10 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from exitkit.errors import RequestError, TooLarge
-from exitkit.serve import openapi
+from exitkit.serve.models import Models
 from exitkit.serve.options import NAMES, parse
 from exitkit.serve.service import Service
+from exitkit.serve.web import openapi
 
 router = APIRouter()
 RAW = ("image/", "application/octet-stream")
@@ -44,10 +45,15 @@ async def predict(request: Request) -> Response:
     that is no image has an `error` and a `status` in its own place. `ms` is the time from the
     request's last byte to its answer.
     """
-    service: Service = request.app.state.service
-    upload = await _read(request, service.limits.samples)
+    models: Models = request.app.state.models
+    upload = await _read(request, models.limits.samples)
+    with models.use() as service:
+        return await _answer(service, upload, dict(request.query_params))
+
+
+async def _answer(service: Service, upload: _Upload, query: dict[str, str]) -> Response:
     began = time.perf_counter()
-    options = parse({**dict(request.query_params), **upload.fields}, service.manifest.exits)
+    options = parse({**query, **upload.fields}, service.manifest.exits)
     decoded = await service.decode(upload.files)
     if len(upload.files) == 1 and decoded.failures[0] is not None:
         raise decoded.failures[0]
@@ -55,7 +61,7 @@ async def predict(request: Request) -> Response:
     if len(decoded.inputs):
         result = await service.answer(decoded.inputs, options)
         seconds = time.perf_counter() - began
-        service.metrics.answered(result.answers.exit, seconds)
+        service.counts.answered(result.answers.exit, seconds)
         rows = [
             {
                 "label": service.manifest.classes[int(label)],

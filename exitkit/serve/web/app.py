@@ -14,28 +14,26 @@ from starlette.requests import ClientDisconnect
 
 import exitkit
 from exitkit.errors import ExitkitError, Overloaded, RequestError
-from exitkit.serve import inference, openapi, pages, predict
-from exitkit.serve.limits import Application, BodyLimit, Message, Receive, Send
 from exitkit.serve.metrics import Metrics
-from exitkit.serve.requests import Closing
-from exitkit.serve.service import Service
+from exitkit.serve.models import Models
+from exitkit.serve.web import inference, openapi, pages, predict
+from exitkit.serve.web.bodies import Application, BodyLimit, Message, Receive, Send
 
 logger = logging.getLogger(__name__)
 
 
-def create(service: Service) -> FastAPI:
-    """Make the application around a service; its lifespan starts and drains the service."""
+def create(models: Models) -> FastAPI:
+    """Make the application around the models of a server; its lifespan's end drains them."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service.start()
         yield
-        if not service.stop():
-            logger.warning("not everything was answered in %g s", service.limits.drain_s)
+        if not models.stop():
+            logger.warning("not everything was answered in %g s", models.limits.drain_s)
 
     app = FastAPI(
         title="exitkit",
-        summary=f"{service.manifest.name}: each image stops at the earliest exit that is sure.",
+        summary="Each image stops at the earliest exit that is sure.",
         version=exitkit.__version__,
         docs_url=None,
         redoc_url=None,
@@ -43,13 +41,13 @@ def create(service: Service) -> FastAPI:
         responses={"default": openapi.ANY_ERROR},
         lifespan=lifespan,
     )
-    app.state.service = service
+    app.state.models = models
     for area in (predict, inference, pages):
         app.include_router(area.router)
     for kind, handler in HANDLERS.items():
         app.add_exception_handler(kind, handler)  # type: ignore[arg-type]
-    app.add_middleware(BodyLimit, limit=service.limits.body_bytes)
-    app.add_middleware(Counted, metrics=service.metrics)
+    app.add_middleware(BodyLimit, limit=models.limits.body_bytes)
+    app.add_middleware(Counted, metrics=models.metrics)
     return app
 
 
@@ -82,7 +80,7 @@ async def _refused(request: Request, error: RequestError) -> Response:
     headers = {}
     if isinstance(error, Overloaded):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
-    elif isinstance(error, Closing):
+    elif error.status == 503:
         headers["Retry-After"] = "1"
     return _error(str(error), error.status, headers)
 

@@ -19,9 +19,9 @@ import numpy as np
 from exitkit.engine.engine import Engine, Floats
 from exitkit.errors import EngineError, Overloaded
 from exitkit.policy.policy import PerRow, State
-from exitkit.serve import batches, rules
-from exitkit.serve.queues import NEVER, Batch, Part, Queues
-from exitkit.serve.requests import (
+from exitkit.serve.scheduling import batches, rules
+from exitkit.serve.scheduling.queues import NEVER, Batch, Part, Queues
+from exitkit.serve.scheduling.requests import (
     Closing,
     DeadlineExceeded,
     Observer,
@@ -30,7 +30,7 @@ from exitkit.serve.requests import (
     distinct,
     empty,
 )
-from exitkit.serve.stages import Stages
+from exitkit.serve.scheduling.stages import Stages
 
 logger = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ import pytest
 
 from exitkit.engine.costs import Costs
 from exitkit.errors import ConfigError
-from exitkit.serve import rules
-from exitkit.serve.queues import NEVER, Part, Queues
-from exitkit.serve.stages import Stages
+from exitkit.serve.scheduling import rules
+from exitkit.serve.scheduling.queues import NEVER, Part, Queues
+from exitkit.serve.scheduling.stages import Stages
 
 FLAT = Stages([[1.0] * 4] * 3)
 GROWING = Stages([[1.0, 2.0, 3.0, 4.0]] * 3)

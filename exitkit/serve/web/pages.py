@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from exitkit.serve import metrics
-from exitkit.serve.service import Service
+from exitkit.serve.models import Models
 
 router = APIRouter()
 MEDIA = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
@@ -60,29 +60,35 @@ for _name, _asset in ASSETS.items():
 @router.get("/metrics", name="metrics", tags=["numbers"])
 async def prometheus(request: Request) -> Response:
     """Return all counters in Prometheus' text format."""
-    service: Service = request.app.state.service
-    return Response(service.metrics.text(), headers={"Content-Type": metrics.CONTENT_TYPE})
+    text = _models(request).metrics.text()
+    return Response(text, headers={"Content-Type": metrics.CONTENT_TYPE})
 
 
 @router.get("/stats", name="stats", tags=["numbers"])
-async def stats(request: Request) -> Response:
+async def stats(request: Request, model: str | None = None) -> Response:
     """Return what the page shows live: images by exit, latency of late, compute saved, queue."""
-    service: Service = request.app.state.service
+    models = _models(request)
+    service = models.get(model)
     manifest = service.manifest
     about = {"model": manifest.name, "arch": manifest.arch, "method": manifest.method}
-    return _json({**about, "ready": service.ready, **service.metrics.snapshot()})
+    return _json({**about, "ready": models.ready, **service.counts.snapshot()})
 
 
 @router.get("/tradeoff", name="tradeoff", tags=["numbers"])
-async def tradeoff(request: Request) -> Response:
+async def tradeoff(request: Request, model: str | None = None) -> Response:
     """Return the whole sweep of thresholds, and the operating point in force.
 
     `points` and `in_force` were computed on the tune split; `measured` was measured on this
     machine when the server started.
     """
-    service: Service = request.app.state.service
+    service = _models(request).get(model)
     measured = None if service.measured is None else vars(service.measured)
     return _json({**service.tradeoff.to_json(), "measured": measured})
+
+
+def _models(request: Request) -> Models:
+    models: Models = request.app.state.models
+    return models
 
 
 def _json(value: Any) -> Response:

@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from exitkit.serve import pages
+from exitkit.serve.web import pages
 
-FOLDER = Path(pages.__file__).parent / "page"
+FOLDER = Path(pages.__file__).parents[1] / "page"
 FILES = sorted(path.name for path in FOLDER.iterdir())
 
 
@@ -109,16 +109,19 @@ def test_metrics_count_requests_exits_and_compute(url: str, paint: Callable[...,
 
     assert grown('exitkit_requests_total{route="predict",status="200"}') == 1
     assert grown('exitkit_requests_total{route="predict",status="400"}') == 1
-    assert grown('exitkit_exits_taken_total{exit="2"}') == 2
-    assert grown('exitkit_exits_taken_total{exit="4"}') == 1
-    assert grown("exitkit_spent_macs_total") == 1000 + 1000 + 3000
-    assert grown("exitkit_plain_macs_total") == 3 * 5000
-    assert grown("exitkit_batch_images_sum") == 3 + 1  # the second stage runs what is left
+    assert grown('exitkit_exits_taken_total{exit="2",model="colours"}') == 2
+    assert grown('exitkit_exits_taken_total{exit="4",model="colours"}') == 1
+    assert grown('exitkit_spent_macs_total{model="colours"}') == 1000 + 1000 + 3000
+    assert grown('exitkit_plain_macs_total{model="colours"}') == 3 * 5000
+    assert (
+        grown('exitkit_batch_images_sum{model="colours"}') == 3 + 1
+    )  # the second stage runs what is left
     assert grown('exitkit_request_duration_seconds_count{route="predict"}') == 2
-    saved = 1 - after["exitkit_spent_macs_total"] / after["exitkit_plain_macs_total"]
-    assert after["exitkit_compute_saved_ratio"] == pytest.approx(saved)
-    assert after["exitkit_queue_images"] == 0
-    assert after['exitkit_threshold{exit="2"}'] == 0.6
+    spent = after['exitkit_spent_macs_total{model="colours"}']
+    saved = 1 - spent / after['exitkit_plain_macs_total{model="colours"}']
+    assert after['exitkit_compute_saved_ratio{model="colours"}'] == pytest.approx(saved)
+    assert after['exitkit_queue_images{model="colours"}'] == 0
+    assert after['exitkit_threshold{exit="2",model="colours"}'] == 0.6
     assert 'exitkit_request_duration_seconds_bucket{le="0.0005",route="predict"}' in after
 
 

@@ -13,11 +13,11 @@ from exitkit.engine import ort
 from exitkit.engine.bound import BoundSegment
 from exitkit.engine.engine import Engine
 from exitkit.policy.policy import Policy
-from exitkit.serve.batches import Block, deliver, run
-from exitkit.serve.queues import Batch, Part
-from exitkit.serve.requests import Request
-from exitkit.serve.scheduler import Scheduler
-from exitkit.serve.stages import Stages
+from exitkit.serve.scheduling.batches import Block, deliver, run
+from exitkit.serve.scheduling.queues import Batch, Part
+from exitkit.serve.scheduling.requests import Request
+from exitkit.serve.scheduling.scheduler import Scheduler
+from exitkit.serve.scheduling.stages import Stages
 
 REQUESTS = 60
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from exitkit.engine.engine import Engine, Floats, Rows, gather
 from exitkit.policy.policy import State, compact, join
-from exitkit.serve.queues import Batch, Part
-from exitkit.serve.requests import Seen
+from exitkit.serve.scheduling.queues import Batch, Part
+from exitkit.serve.scheduling.requests import Seen
 
 # Where fewer than this share of a batch's rows go on, they are copied out at once, so that the
 # others' features are not kept. Where more do, the copy is saved: they are gathered when they run.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from exitkit.engine.engine import Answers, Floats
 from exitkit.errors import EngineError, ExitkitError, RequestError
-from exitkit.serve.queues import Part
+from exitkit.serve.scheduling.queues import Part
 
 logger = logging.getLogger(__name__)
 

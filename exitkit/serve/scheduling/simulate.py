@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from exitkit.serve.queues import NEVER, Part, Queues
-from exitkit.serve.stages import Stages
+from exitkit.serve.scheduling.queues import NEVER, Part, Queues
+from exitkit.serve.scheduling.stages import Stages
 
 Rule = Callable[[Queues, float], tuple[int, int]]
 

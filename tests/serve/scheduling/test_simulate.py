@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from staged import Log, engine, flat, images
 
-from exitkit.serve import rules
-from exitkit.serve.queues import NEVER
-from exitkit.serve.scheduler import Scheduler
-from exitkit.serve.simulate import Load, Outcome, draw, poisson, simulate
-from exitkit.serve.stages import Stages
+from exitkit.serve.scheduling import rules
+from exitkit.serve.scheduling.queues import NEVER
+from exitkit.serve.scheduling.scheduler import Scheduler
+from exitkit.serve.scheduling.simulate import Load, Outcome, draw, poisson, simulate
+from exitkit.serve.scheduling.stages import Stages
 
 RULES = (rules.full_first, rules.deepest, rules.shallowest)
 SHARES = (0.5, 0.25, 0.15, 0.1)

@@ -4,7 +4,7 @@
 benchmarks/simulate.py. A rule sees the queues and the time; it is asked only while rows wait.
 """
 
-from exitkit.serve.queues import NEVER, Queues
+from exitkit.serve.scheduling.queues import NEVER, Queues
 
 # Rows per second of a batch, over those of the best batch. A stage is crowded from the first share
 # on; while one is, only batches that reach the second are run. Batches of one reach it on

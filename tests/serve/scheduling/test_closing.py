@@ -9,8 +9,8 @@ import pytest
 from staged import EXITS, Log, engine, flat, images, named, occupy, send
 
 from exitkit.errors import Overloaded
-from exitkit.serve.requests import Closing
-from exitkit.serve.scheduler import Scheduler
+from exitkit.serve.scheduling.requests import Closing
+from exitkit.serve.scheduling.scheduler import Scheduler
 
 
 def send_until_refused(scheduler: Scheduler) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exitkit.serve.stages import Stages
+from exitkit.serve.scheduling.stages import Stages
 
 NEVER = float("inf")
 

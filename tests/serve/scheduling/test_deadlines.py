@@ -7,9 +7,9 @@ import pytest
 from staged import Log, Stage, engine, flat, images, named
 
 from exitkit.engine.engine import Engine
-from exitkit.serve import scheduler as scheduling
-from exitkit.serve.requests import DeadlineExceeded
-from exitkit.serve.scheduler import Scheduler
+from exitkit.serve.scheduling import scheduler as scheduling
+from exitkit.serve.scheduling.requests import DeadlineExceeded
+from exitkit.serve.scheduling.scheduler import Scheduler
 
 
 class Clock:

@@ -7,7 +7,7 @@ import pytest
 from staged import Log, engine, flat, images, named, occupy, send
 
 from exitkit.errors import ConfigError, EngineError, Overloaded
-from exitkit.serve.scheduler import Scheduler
+from exitkit.serve.scheduling.scheduler import Scheduler
 
 
 def test_waiting_requests_share_a_batch_and_keep_their_own_rows_and_options(
