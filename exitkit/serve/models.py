@@ -109,10 +109,8 @@ class Models:
         Raises:
             UnknownModel: no such model or version.
             NotLoaded: it is loading, or was unloaded.
-            Closing: the server is stopping.
         """
-        if self.draining:
-            raise Closing("a request", "the server is stopping", "ask another one")
+        # Not refused while draining: whoever has come so far was accepted, and is answered.
         with self._change:
             held = self._find(name, version)
             held.users += 1
