@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from exitkit import machine
 from exitkit.engine.model import Model
-from exitkit.errors import Overloaded
+from exitkit.errors import Overloaded, RequestError
 from exitkit.policy import criteria
 from exitkit.serve import codec
 from exitkit.serve.limits import Limits
 from exitkit.serve.metrics import Counts, Metrics
 from exitkit.serve.options import Options
-from exitkit.serve.scheduling.requests import Result
-from exitkit.serve.scheduling.scheduler import Scheduler
+from exitkit.serve.scheduling.requests import Observer, Result, Seen
+from exitkit.serve.scheduling.scheduler import Scheduler, clock
 from exitkit.serve.scheduling.stages import Stages
 from exitkit.serve.tradeoff import Tradeoff
 
@@ -116,18 +116,54 @@ class Service:
         finally:
             self._decoding -= len(files)
 
-    async def answer(self, images: NDArray[np.float32], options: Options) -> Result:
-        """Answer normalised images [n,3,H,W].
+    async def answer(
+        self,
+        images: NDArray[np.float32],
+        options: Options,
+        observe: Observer | None = None,
+        arrived: float | None = None,
+    ) -> Result:
+        """Answer normalised images [n,3,H,W]; cancelling this takes them out of the queues.
+
+        Args:
+            images: of one request.
+            options: its wishes.
+            observe: told on the event loop what every exit says, before this returns.
+            arrived: second of `time.perf_counter` from which a deadline counts; None: now.
 
         Raises:
+            RequestError: other than one threshold, or one for each image.
             Overloaded: the queue is full.
+            DeadlineExceeded: no exit had answered some image in time.
             EngineError: the engine failed.
         """
-        thresholds = None
-        if options.threshold is not None:
-            thresholds = (options.threshold,) * (len(self.policy.exits) - 1)
-        future = self.scheduler.submit(images, thresholds, options.max_exit)
+        deadline = None
+        if options.deadline_ms is not None:
+            came = clock() if arrived is None else arrived
+            deadline = came + options.deadline_ms / 1e3
+        future = self.scheduler.submit(
+            images,
+            self._thresholds(options.threshold, len(images)),
+            options.max_exit,
+            deadline,
+            None if observe is None else _on_loop(observe),
+        )
         return await asyncio.wrap_future(future)
+
+    def _thresholds(
+        self, wanted: float | NDArray[np.float32] | None, n: int
+    ) -> NDArray[np.float32] | tuple[float, ...] | None:
+        """Return one threshold for every exit but the deepest, [K-1] or [n, K-1]."""
+        early = len(self.policy.exits) - 1
+        if wanted is None:
+            return None
+        if isinstance(wanted, float | int):
+            return (wanted,) * early
+        if len(wanted) != n:
+            raise RequestError(
+                f"{len(wanted)} thresholds", f"there are {n} images", "give one, or one an image"
+            )
+        return np.repeat(wanted[:, np.newaxis], early, axis=1)
 
     def probabilities(self, result: Result) -> NDArray[np.float32]:
         """Return [n,C] the calibrated class probabilities, each row by its exit's temperature."""
@@ -143,3 +179,13 @@ class Service:
         """Return the mean cost of images that left at `exits`, of the network without exits."""
         macs = dict(zip(self.tradeoff.exits, self.tradeoff.macs, strict=True))
         return sum(macs[int(k)] for k in exits) / (len(exits) * self.tradeoff.plain_macs)
+
+
+def _on_loop(observe: Observer) -> Observer:
+    """Hand over what the engine's thread tells an observer to the event loop that runs now."""
+    loop = asyncio.get_running_loop()
+
+    def tell(seen: Seen) -> None:
+        loop.call_soon_threadsafe(observe, seen)
+
+    return tell
