@@ -32,7 +32,9 @@ def command(
     """
     from exitkit import runs
     from exitkit.serve import process
+    from exitkit.serve.settings import Settings
 
     folder = runs.find_bundle(bundle)
     output.note(f"serving bundle {folder.name} ({folder})")
-    process.run([folder], host, port, threshold, provider=provider, echo=click.echo)
+    told = Settings((folder,), host, port, threshold=threshold, provider=provider)
+    process.run(told, echo=click.echo)

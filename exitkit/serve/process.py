@@ -9,17 +9,18 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 
 from exitkit.errors import ConfigError, EngineError
 from exitkit.serve import shelf, warmup
-from exitkit.serve.limits import Limits
 from exitkit.serve.models import Models
 from exitkit.serve.scheduling.scheduler import LAST_RUN_S
+from exitkit.serve.settings import Settings
 from exitkit.serve.web import app
 
 logger = logging.getLogger(__name__)
@@ -27,7 +28,6 @@ logger = logging.getLogger(__name__)
 BACKLOG = 2048
 # Above the idle time of usual load balancers, which then close first.
 KEEP_ALIVE_S = 75
-HOST, PORT = "127.0.0.1", 8000
 Echo = Callable[[str], None]
 
 
@@ -111,31 +111,14 @@ class _Server(uvicorn.Server):
         self.stop()
 
 
-def run(
-    folders: Sequence[Path],
-    host: str = HOST,
-    port: int = PORT,
-    threshold: float | None = None,
-    limits: Limits | None = None,
-    pool: str = "auto",
-    threads: int | None = None,
-    provider: str = "cpu",
-    echo: Echo = logger.info,
-) -> None:
+def run(settings: Settings, echo: Echo = logger.info) -> None:
     """Serve bundles until SIGINT or SIGTERM; then finish what was accepted and return.
 
     The server answers as soon as the port is taken: what needs a model gets 503 until all are
     loaded and warm.
 
     Args:
-        folders: of the bundles; the first answers where a request names no model.
-        host: address to listen on.
-        port: to listen on; 0 takes a free one.
-        threshold: for all exits, instead of each bundle's own policy.
-        limits: of the server.
-        pool: of threads, see `warmup.prepare`.
-        threads: of the pool; all cores where None.
-        provider: what computes, see exitkit.engine.backends.
+        settings: what it is told.
         echo: told the operating point and the address, line by line.
 
     Raises:
@@ -143,8 +126,8 @@ def run(
             provider that cannot be had here.
         BundleError: no bundle, or a damaged one.
     """
-    with listen(host, port) as socket_:
-        models = shelf.collect(folders, threshold, limits or Limits(), pool, threads, provider)
+    with listen(settings.host, settings.port) as socket_:
+        models = shelf.collect(settings)
         _Server(models, socket_, echo).serve_here()
         late = f"not everything was answered within {models.limits.drain_s:g} s"
         echo(f"stopped; {'everything accepted was answered' if models.drained else late}")
@@ -153,20 +136,18 @@ def run(
 @contextlib.contextmanager
 def server(
     *folders: Path,
-    host: str = HOST,
     port: int = 0,
-    threshold: float | None = None,
-    limits: Limits | None = None,
     pool: str = "private",
-    threads: int | None = None,
+    **settings: Any,  # Any: the fields of `Settings`
 ) -> Iterator[str]:
     """Serve bundles on a thread while the block runs; yield the address, http://host:port.
 
-    It is the real server on a real socket, for tests and the demo; arguments as in `run`.
+    It is the real server on a real socket, for tests and the demo. It takes a free port and
+    measures no pools unless told otherwise; `settings` are the fields of `Settings`.
     """
-    with listen(host, port) as socket_:
-        models = shelf.collect(folders, threshold, limits or Limits(), pool, threads)
-        running = _Server(models, socket_, logger.info)
+    told = Settings(folders, port=port, pool=pool, **settings)
+    with listen(told.host, told.port) as socket_:
+        running = _Server(shelf.collect(told), socket_, logger.info)
         ended: list[Exception] = []
 
         def serve() -> None:
@@ -202,8 +183,6 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
         ConfigError: the port is in use or not allowed, or the host is unknown.
     """
     asked = f"address {host}:{port}"
-    if not 0 <= port <= 65535:
-        raise ConfigError(asked, "no such port", "choose --port from 0 to 65535")
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

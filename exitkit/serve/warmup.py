@@ -16,9 +16,9 @@ from exitkit.engine.timing import Costs
 from exitkit.errors import ConfigError, unknown
 from exitkit.policy.solvers import Point
 from exitkit.serve import codec, tradeoff
-from exitkit.serve.limits import Limits
 from exitkit.serve.scheduling.stages import Stages
 from exitkit.serve.service import Measured, Service
+from exitkit.serve.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -31,24 +31,15 @@ WORTH = 0.95
 SIZES, TABLE_S = (1, 2, 4, 8, 16, 32, 64), 3.0
 
 
-def prepare(
-    folder: Path,
-    threshold: float | None,
-    limits: Limits,
-    pool: str = "auto",
-    threads: int | None = None,
-    provider: str = "cpu",
-) -> Service:
+def prepare(folder: Path, settings: Settings, pool: str) -> Service:
     """Load a bundle, warm it up and measure it; return a service that is ready to start.
 
     Args:
         folder: of the bundle.
-        threshold: for all exits, instead of the bundle's own policy.
-        limits: of the server.
+        settings: of the server.
         pool: "private", "shared", or "auto": both are measured, the private one first, and the
-            better serves. A process can have one shared pool, whose size then is fixed.
-        threads: of the pool; all cores where None.
-        provider: what computes, see exitkit.engine.backends; only "cpu" has a shared pool.
+            better serves. A process can have one shared pool, whose size then is fixed; only
+            provider "cpu" has one.
 
     Raises:
         BundleError: the bundle is damaged.
@@ -56,8 +47,9 @@ def prepare(
     """
     if pool not in POOLS:
         raise unknown("pool", pool, POOLS)
+    limits, threads, provider = settings.limits, settings.threads, settings.provider
     first = ort.POOLS[0] if pool == "auto" else pool
-    model = models.load(folder, threshold, first, threads, provider)
+    model = models.load(folder, settings.threshold, first, threads, provider)
     curve = tradeoff.read(folder, model.manifest, model.policy)
     codec.warm(model.manifest.image)
     warm(model.engine, limits.batch)

@@ -16,6 +16,7 @@ import pytest
 from exitkit.errors import BundleError, ConfigError
 from exitkit.serve import run, server
 from exitkit.serve.limits import Limits
+from exitkit.serve.settings import Settings
 
 Paint = Callable[..., bytes]
 SCRIPT = """
@@ -23,9 +24,11 @@ import sys
 from pathlib import Path
 from exitkit.serve import run
 from exitkit.serve.limits import Limits
+from exitkit.serve.settings import Settings
 limits = Limits(samples=16, batch=1, queue=16, drain_s=float(sys.argv[3]))
 say = lambda line: print(line, flush=True)
-run([Path(sys.argv[1])], port=0, limits=limits, pool=sys.argv[2], threads=1, echo=say)
+bundles = (Path(sys.argv[1]),)
+run(Settings(bundles, port=0, limits=limits, pool=sys.argv[2], threads=1), echo=say)
 print("torch" in sys.modules)
 """
 
@@ -109,7 +112,7 @@ def test_a_port_in_use_is_said_before_the_model_is_loaded(tmp_path: Path) -> Non
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError) as caught:
-            run([tmp_path / "no-bundle"], port=port)
+            run(Settings((tmp_path / "no-bundle",), port=port))
     assert str(caught.value) == (
         f"address 127.0.0.1:{port}: port {port} is in use; choose another --port, or --port 0"
     )
@@ -132,16 +135,16 @@ def test_a_second_server_on_the_same_port_is_refused(url: str, colours: Path) ->
 )
 def test_an_address_that_cannot_be_is_refused(host: str, port: int, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
-        run([Path("no-bundle")], host=host, port=port)
+        run(Settings((Path("no-bundle"),), host=host, port=port))
 
 
 def test_wrong_bundles_thresholds_and_pools_are_refused(colours: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="run exitkit export"):
-        run([tmp_path / "none"], port=0)
+        run(Settings((tmp_path / "none",), port=0))
     with pytest.raises(ConfigError, match="threshold"):
-        run([colours], port=0, threshold=1.5)
+        run(Settings((colours,), port=0, threshold=1.5))
     with pytest.raises(ConfigError, match="private, shared"):
-        run([colours], port=0, pool="privat")
+        run(Settings((colours,), port=0, pool="privat"))
 
 
 def test_the_servers_threshold_is_the_one_asked_for(colours: Path, paint: Paint) -> None:

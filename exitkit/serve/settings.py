@@ -1,0 +1,75 @@
+"""Everything that one server is told, in one record."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from exitkit.errors import ConfigError, unknown
+from exitkit.serve.limits import Limits
+
+HOST, PORT = "127.0.0.1", 8000
+LOGS = ("text", "json")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a server is told; a process and its workers are given the same.
+
+    Attributes:
+        bundles: folders of the bundles that are loaded first; the first of them answers where a
+            request names no model.
+        host: address to listen on.
+        port: of HTTP; 0 takes a free one.
+        grpc_port: of gRPC; 0 takes a free one; None: no gRPC.
+        threshold: confidence 0..1 for all exits, instead of each bundle's own policy.
+        accuracy_floor: accuracy 0..1 down to which thresholds may sink under load; None: they
+            stay.
+        provider: what computes, see exitkit.engine.backends.
+        pool: of threads, see `warmup.prepare`.
+        threads: of the pool; all cores where None.
+        limits: what it takes in at most.
+        token: that every request must bring; None: everybody is welcome.
+        certificate, key: PEM files for TLS; None: plain HTTP.
+        workers: processes that answer.
+        log: "text" or "json".
+    """
+
+    bundles: tuple[Path, ...]
+    host: str = HOST
+    port: int = PORT
+    grpc_port: int | None = None
+    threshold: float | None = None
+    accuracy_floor: float | None = None
+    provider: str = "cpu"
+    pool: str = "auto"
+    threads: int | None = None
+    limits: Limits = field(default_factory=Limits)
+    token: str | None = field(default=None, repr=False)
+    certificate: Path | None = None
+    key: Path | None = None
+    workers: int = 1
+    log: str = "text"
+
+    def __post_init__(self) -> None:
+        for port in (self.port, 0 if self.grpc_port is None else self.grpc_port):
+            if not 0 <= port <= 65535:
+                raise ConfigError(f"port {port}", "no such port", "choose one from 0 to 65535")
+        for name in ("threshold", "accuracy_floor"):
+            share = getattr(self, name)
+            if share is not None and not 0 <= share <= 1:  # true for NaN too
+                raise ConfigError(
+                    f"{name.replace('_', ' ')} {share}", "is not from 0 to 1", "give, say, 0.9"
+                )
+        if self.token is not None and not (self.token.isascii() and self.token.isprintable()):
+            raise ConfigError(
+                "a token", "it holds letters that a header cannot carry", "use letters and digits"
+            )
+        if self.token is not None and (not self.token or " " in self.token):
+            raise ConfigError("a token", "it is empty or holds a space", "leave it out, or set one")
+        if (self.certificate is None) != (self.key is None):
+            raise ConfigError(
+                "TLS", "a certificate without its key, or a key alone", "give both, or none"
+            )
+        if self.workers < 1:
+            raise ConfigError(f"{self.workers} workers", "nobody would answer", "give 1 or more")
+        if self.log not in LOGS:
+            raise unknown("log", self.log, LOGS)
