@@ -44,7 +44,7 @@ def parse(values: Mapping[str, Any], exits: Sequence[int]) -> Options:  # Any: t
     """Read options from a query string, form fields, a JSON object or protocol parameters.
 
     Args:
-        values: by name; None stands for what was left out, a list of thresholds for one an image.
+        values: by name; None stands for what was left out.
         exits: numbers of the kept exits.
 
     Raises:
@@ -64,13 +64,16 @@ def parse(values: Mapping[str, Any], exits: Sequence[int]) -> Options:  # Any: t
     )
 
 
-def _threshold(value: Any) -> float | NDArray[np.float32]:
-    if isinstance(value, list):
-        return np.asarray([_one_threshold(one) for one in value], dtype=np.float32)
-    return _one_threshold(value)
+def thresholds(values: Sequence[Any]) -> NDArray[np.float32]:  # Any: text or JSON
+    """Read one threshold for each image of a request.
+
+    Raises:
+        RequestError: one is no number from 0 to 1.
+    """
+    return np.asarray([_threshold(value) for value in values], dtype=np.float32)
 
 
-def _one_threshold(value: Any) -> float:
+def _threshold(value: Any) -> float:
     number = _number(value)
     if not 0 <= number <= 1:  # false for NaN too
         raise _no_threshold(brief(value))
