@@ -129,13 +129,29 @@ class Service:
             images: of one request.
             options: its wishes.
             observe: told on the event loop what every exit says, before this returns.
-            arrived: second of `time.perf_counter` from which a deadline counts; None: now.
+            arrived: second of `clock` from which a deadline counts; None: now.
 
         Raises:
             RequestError: other than one threshold, or one for each image.
             Overloaded: the queue is full.
             DeadlineExceeded: no exit had answered some image in time.
             EngineError: the engine failed.
+        """
+        result = await self.attempt(images, options, observe, arrived)
+        result.require_all()
+        return result
+
+    async def attempt(
+        self,
+        images: NDArray[np.float32],
+        options: Options,
+        observe: Observer | None = None,
+        arrived: float | None = None,
+    ) -> Result:
+        """Answer as `answer` does, but let images without an answer in time stand beside others.
+
+        Raises:
+            DeadlineExceeded: no exit had answered any image in time.
         """
         deadline = None
         if options.deadline_ms is not None:

@@ -27,20 +27,35 @@ class DeadlineExceeded(RequestError):
 
     status = 504
 
+    def __init__(self) -> None:
+        super().__init__("an answer", "no exit had answered in time", "allow more time")
+
 
 @dataclass(frozen=True)
 class Result:
     """Answers to one request.
 
     Attributes:
-        answers: in the order of its images.
+        answers: in the order of its images. Where no exit had answered at the deadline, the exit
+            is 0 and nothing else means anything; at least one image has an answer.
         queue_s: seconds in which none of its images was computed.
         compute_s: seconds of the batches that its images were in.
+        late: numbers of the images that the deadline ended, not the policy.
     """
 
     answers: Answers
     queue_s: float
     compute_s: float
+    late: frozenset[int] = frozenset()
+
+    def require_all(self) -> None:
+        """Refuse to be a result in which some image has no answer.
+
+        Raises:
+            DeadlineExceeded: some image has none.
+        """
+        if self.late and not self.answers.exit.all():
+            raise DeadlineExceeded()
 
 
 @dataclass(frozen=True)
@@ -82,6 +97,7 @@ class Request:
         self.over = False
         self.compute_s = 0.0
         self.left = images
+        self._late: frozenset[int] = frozenset()
         self._exit: NDArray[np.int64]
         self._logits: Floats
         self._probability: Floats
@@ -103,6 +119,16 @@ class Request:
         self._logits[samples], self._probability[samples] = logits, probability
         self._exit[samples] = exit
 
+    def end(self, part: Part, classes: int) -> None:
+        """Answer a part's images, whose time is up, by the exit that they came from, if any."""
+        block, rows = part.block, slice(None) if part.places is None else part.places
+        if block.logits is None:
+            n = len(part)
+            self.put(part.samples, 0, np.zeros((n, classes), np.float32), np.zeros(n, np.float32))
+        else:
+            self.put(part.samples, block.exit, block.logits[rows], block.probability[rows])
+        self._late |= set(part.samples.tolist())
+
     def show(self, seen: Seen) -> None:
         """Tell the observer, if there is one; its failure is this request's alone."""
         if self.observe is None:
@@ -114,9 +140,13 @@ class Request:
             self.fail(EngineError("a request", f"its observer failed ({error})", "see the log"))
 
     def finish(self, now: float) -> None:
-        """Resolve the future: every image is answered."""
+        """Resolve the future: every image has its answer, or its time was up before it had one."""
+        probability = self._probability[self._exit > 0] if self._late else self._probability
+        if len(probability) == 0:
+            self.fail(DeadlineExceeded())
+            return
         # The smallest of numbers with one among them that is none is none itself.
-        if not self._probability.min() > 0.0:
+        if not probability.min() > 0.0:
             self.fail(
                 EngineError("answers", "logits that are not finite", "train and export again")
             )
@@ -126,7 +156,7 @@ class Request:
         queue_s = max(0.0, now - self.arrived - self.compute_s)
         # Cancelled just now: then nobody wants to know.
         with contextlib.suppress(InvalidStateError):
-            self.future.set_result(Result(answers, queue_s, self.compute_s))
+            self.future.set_result(Result(answers, queue_s, self.compute_s, self._late))
 
     def fail(self, error: ExitkitError) -> None:
         """Let whoever waits know that there will be no answers."""

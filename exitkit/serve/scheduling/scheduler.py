@@ -23,7 +23,6 @@ from exitkit.serve.scheduling import batches, rules
 from exitkit.serve.scheduling.queues import NEVER, Batch, Part, Queues
 from exitkit.serve.scheduling.requests import (
     Closing,
-    DeadlineExceeded,
     Observer,
     Request,
     Result,
@@ -106,7 +105,8 @@ class Scheduler:
             thresholds: instead of the policy's own: [K-1], or [n, K-1].
             max_exit: number of the exit at which an image leaves at the latest: one, or [n].
             deadline: second of `clock` at which every image is answered by the deepest exit that
-                it has come to, a stage's time later at most.
+                it has come to, a stage's time later at most. An image that has come to none has
+                no answer; where that is all of them, the request fails.
             observe: told what every exit says of the images, on the engine's thread.
 
         Raises:
@@ -190,23 +190,17 @@ class Scheduler:
                 batch = self._queues.next(now)
                 if batch is None and not expired and self._closing:
                     return
-            for stage, part in expired:
-                self._expire(stage, part)
+            for _, part in expired:
+                self._expire(part)
             while batch is not None:
                 batch = self._run(batch)
 
-    def _expire(self, stage: int, part: Part) -> None:
+    def _expire(self, part: Part) -> None:
         """Answer rows for which time is up by the exit that they came from."""
-        if stage == 0:
-            self._fail(
-                part.request,
-                DeadlineExceeded("an answer", "no exit had answered in time", "allow more time"),
-            )
-            return
-        block, rows = part.block, slice(None) if part.places is None else part.places
-        part.request.put(part.samples, block.exit, block.logits[rows], block.probability[rows])
-        if part.request.over or part.request.left == 0:
-            self._finish(part.request)
+        request = part.request
+        request.end(part, self.engine.segments[0].classes)
+        if request.over or request.left == 0:
+            self._finish(request)
 
     def _run(self, batch: Batch) -> Batch | None:
         """Run a batch and answer what leaves; return the next one where that needs no choice."""
@@ -275,7 +269,7 @@ class Scheduler:
             while alone is not None:
                 alone = self._run(alone)
 
-    def _fail(self, request: Request, error: EngineError | DeadlineExceeded) -> None:
+    def _fail(self, request: Request, error: EngineError) -> None:
         request.fail(error)
         with self._change:
             self._queues.drop(request)

@@ -114,10 +114,10 @@ class _Simulation:
         while True:
             self._admit(now)
             for stage, part in self.queues.expire(now):
-                if stage == 0:
-                    self._fail(part.request, now)
-                elif self.left[part.request]:
+                if stage:
                     self._answer(part.request, part.samples, stage - 1, now)
+                else:
+                    self._end(part.request, part.samples, now)
             batch = self.queues.next(now)
             if batch is None:
                 if not self.coming:
@@ -133,8 +133,7 @@ class _Simulation:
             now += seconds
             self._admit(now)
             for part in batch.parts:
-                if self.left[part.request]:
-                    self._step(batch.stage, part, now)
+                self._step(batch.stage, part, now)
             if self.whole and not any(self.queues.rows[1:]):
                 for request, samples, stage in self.held:
                     self._answer(request, samples, stage, now)
@@ -173,18 +172,17 @@ class _Simulation:
         assert np.isnan(self.out.answered_s[request, samples]).all()  # nobody is answered twice
         self.out.answered_s[request, samples] = now
         self.out.stage[request, samples] = stage
-        self.left[request] -= len(samples)
         self.out.end_s = now
-        if self.left[request] == 0:
-            self.out.latency_s[request] = now - self.began[request]
-            self._come_back(now)
+        self._end(request, samples, now)
 
-    def _fail(self, request: int, now: float) -> None:
-        """End a request one of whose images has no answer at its deadline."""
-        if self.left[request]:
-            self.left[request] = 0
-            self.out.failed += 1
-            self.queues.drop(request)
+    def _end(self, request: int, samples: NDArray[np.int64], now: float) -> None:
+        """Let images wait no more, answered or not."""
+        self.left[request] -= len(samples)
+        if self.left[request] == 0:
+            if (self.out.stage[request] < 0).any():
+                self.out.failed += 1
+            else:
+                self.out.latency_s[request] = now - self.began[request]
             self._come_back(now)
 
     def _come_back(self, now: float) -> None:

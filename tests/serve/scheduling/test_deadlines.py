@@ -89,16 +89,33 @@ def test_without_any_exit_the_deadline_is_an_error(
     assert scheduler.waiting == 0
 
 
-def test_one_image_without_an_answer_fails_the_request(make: Callable[..., Scheduler]) -> None:
-    # The first four run at once, a full batch; when the fifth would run it is late.
+def test_images_that_no_exit_has_seen_in_time_do_not_fail_the_others(
+    make: Callable[..., Scheduler],
+) -> None:
+    # The first four run at once, a full batch; when the fifth and sixth would run they are late.
     log = Log()
     scheduler = make(log)
-    request = scheduler.submit(images(1, 2, 3, 4, 5, kind=2), deadline=100.9)
+    request = scheduler.submit(images(1, 2, 3, 4, 5, 6, kind=2), deadline=100.9)
     scheduler.start()
+    result = request.result(10)
+    assert result.answers.exit.tolist() == [1, 1, 1, 1, 0, 0]
+    assert result.answers.label[:4].tolist() == [1, 2, 3, 4]
+    assert result.late == {0, 1, 2, 3, 4, 5}
     with pytest.raises(DeadlineExceeded):
-        request.result(10)
-    assert scheduler.close(10)
+        result.require_all()
     assert log.batches == [(0, [1, 2, 3, 4])]
+
+
+def test_only_what_the_deadline_ended_is_called_late(make: Callable[..., Scheduler]) -> None:
+    log = Log()
+    scheduler = make(log)
+    mixed = np.concatenate([images(1, 2, kind=0), images(3, 4, kind=2)])
+    request = scheduler.submit(mixed, deadline=101.5)
+    scheduler.start()
+    result = request.result(10)
+    assert (named(result.answers), result.answers.exit.tolist()) == ([1, 2, 3, 4], [1] * 4)
+    assert result.late == {2, 3}
+    result.require_all()
 
 
 def test_a_near_deadline_goes_before_older_requests(make: Callable[..., Scheduler]) -> None:

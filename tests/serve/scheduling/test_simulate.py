@@ -71,6 +71,8 @@ def test_queues_keep_their_bound_and_deadlines_are_kept_to_one_stage(case: dict,
     assert (out.stage[come] >= 0).all()
     assert (out.stage[come] <= load.exits[come]).all()
     assert (out.latency_s[come] <= load.deadline_s + longest(stages) + 1e-9).all()
+    np.testing.assert_array_equal(np.isnan(out.answered_s), out.stage < 0)
+    assert (out.stage < 0).any(axis=1).sum() == out.refused + out.failed
 
 
 @settings(max_examples=60, deadline=None)
