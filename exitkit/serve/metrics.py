@@ -4,14 +4,15 @@ Names follow Prometheus practice: one prefix, base units, `_total` counters, few
 """
 
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from exitkit.engine.engine import Answers
+from exitkit.serve import history
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 # Seconds; an answer takes from a fraction of a millisecond to seconds under load.
@@ -19,8 +20,6 @@ BUCKETS = (
     0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.125, 0.25, 0.5, 1, 2, 4, 8,
 )  # fmt: skip
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-RECENT = 2048
-WINDOW_S = 10.0
 
 
 class Metrics:
@@ -131,7 +130,7 @@ class Counts:
         self._model, self._metrics, self._waiting = model, metrics, waiting
         self._exits, self._macs, self._plain = tuple(exits), np.asarray(macs), plain_macs
         self._began = time.monotonic()
-        self._recent: deque[tuple[float, float, int]] = deque(maxlen=RECENT)
+        self._history = history.History()
         self._taken = {k: metrics.taken.labels(model, k) for k in exits}
         self._spent, self._whole = metrics.spent.labels(model), metrics.whole.labels(model)
         self._sizes, self._compute = metrics.sizes.labels(model), metrics.compute.labels(model)
@@ -140,27 +139,32 @@ class Counts:
         for exit_, value in zip(exits, thresholds, strict=False):  # the deepest has none
             metrics.threshold.labels(model, exit_).set(value)
 
-    def answered(self, exits: NDArray[np.int64], seconds: float) -> None:
-        """Count the images of one request that was answered in `seconds`, by the exit of each."""
+    def answered(self, answers: Answers, seconds: float) -> None:
+        """Count the images of one request that was answered in `seconds`."""
+        left, spent = {}, 0.0
         for exit_, macs in zip(self._exits, self._macs, strict=True):
-            count = int((exits == exit_).sum())
-            self._taken[exit_].inc(count)
-            self._spent.inc(count * float(macs))
-        self._whole.inc(len(exits) * self._plain)
-        self._recent.append((time.monotonic(), seconds * 1e3, len(exits)))
+            count = int((answers.exit == exit_).sum())
+            if count:
+                left[str(exit_)] = count
+                self._taken[exit_].inc(count)
+                spent += count * float(macs)
+        self._spent.inc(spent)
+        self._whole.inc(len(answers.exit) * self._plain)
+        confidence = float(answers.probability.sum())
+        self._history.add(time.monotonic(), seconds, left, spent, confidence)
 
     def ran(self, images: int, seconds: float) -> None:
         """Count one run of the engine."""
         self._sizes.observe(images)
         self._compute.observe(seconds)
 
-    def snapshot(self) -> dict[str, Any]:  # Any: whatever JSON can hold
-        """Return the numbers of the page: images by exit, latency and rate of late."""
+    def snapshot(self, queued: Mapping[int, int]) -> dict[str, Any]:  # Any: whatever JSON can hold
+        """Return the numbers of the page.
+
+        Args:
+            queued: images that wait at each stage, by the number of its exit.
+        """
         now = time.monotonic()
-        recent = list(self._recent)
-        late = [row for row in recent if now - row[0] <= WINDOW_S]
-        times = np.asarray([row[1] for row in recent])
-        middle, high = np.quantile(times, [0.5, 0.95]).tolist() if len(times) else (None, None)
         taken = {str(k): int(self._value("exitkit_exits_taken_total", exit=k)) for k in self._exits}
         return {
             "uptime_s": round(now - self._began, 1),
@@ -168,8 +172,8 @@ class Counts:
             "exits": taken,
             "compute_saved": self._saved(),
             "queue": int(self._waiting()),
-            "images_per_s": sum(row[2] for row in late) / min(WINDOW_S, max(now - self._began, 1)),
-            "latency_ms": {"p50": middle, "p95": high, "requests": len(recent)},
+            "stages": {str(k): n for k, n in queued.items()},
+            **history.recent(self._history.rows, self._exits, self._plain, now, now - self._began),
         }
 
     def _saved(self) -> float:

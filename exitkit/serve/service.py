@@ -153,9 +153,9 @@ class Service:
         Raises:
             DeadlineExceeded: no exit had answered any image in time.
         """
+        came = clock() if arrived is None else arrived
         deadline = None
         if options.deadline_ms is not None:
-            came = clock() if arrived is None else arrived
             deadline = came + options.deadline_ms / 1e3
         future = self.scheduler.submit(
             images,
@@ -164,7 +164,9 @@ class Service:
             deadline,
             None if observe is None else _on_loop(observe),
         )
-        return await asyncio.wrap_future(future)
+        result = await asyncio.wrap_future(future)
+        self.counts.answered(result.answers, clock() - came)
+        return result
 
     def _thresholds(
         self, wanted: float | NDArray[np.float32] | None, n: int

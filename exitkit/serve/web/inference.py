@@ -1,7 +1,6 @@
 """The routes of the Open Inference Protocol v2, with and without the model's version."""
 
 import asyncio
-import time
 from typing import Any
 
 import orjson
@@ -66,7 +65,6 @@ async def infer(request: Request, model: str, version: str | None = None) -> Res
     _refuse_binary(request)
     body = await request.body()
     with _models(request).use(model, version) as service:
-        began = time.perf_counter()
         arguments = (body, service.manifest, service.limits.samples)
         if len(body) > INLINE_BYTES:
             asked = await asyncio.to_thread(protocol.read, *arguments)
@@ -74,7 +72,6 @@ async def infer(request: Request, model: str, version: str | None = None) -> Res
             asked = protocol.read(*arguments)
         result = await service.answer(asked.images, asked.options)
         answers = result.answers
-        service.counts.answered(answers.exit, time.perf_counter() - began)
         columns = {
             "probabilities": service.probabilities(result),
             "exit_index": answers.exit,

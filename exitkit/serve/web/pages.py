@@ -66,12 +66,27 @@ async def prometheus(request: Request) -> Response:
 
 @router.get("/stats", name="stats", tags=["numbers"])
 async def stats(request: Request, model: str | None = None) -> Response:
-    """Return what the page shows live: images by exit, latency of late, compute saved, queue."""
+    """Return what the page shows live.
+
+    Counts are since the start, latencies of the last minute, rates and `now` of the last ten
+    seconds; `history` has a row for each second of the last minute, oldest first. `confidence` is
+    the mean calibrated confidence of late answers: their expected accuracy, as far as the
+    calibration holds for what comes in.
+    """
     models = _models(request)
     service = models.get(model)
     manifest = service.manifest
-    about = {"model": manifest.name, "arch": manifest.arch, "method": manifest.method}
-    return _json({**about, "ready": models.ready, **service.counts.snapshot()})
+    return _json(
+        {
+            "model": manifest.name,
+            "arch": manifest.arch,
+            "method": manifest.method,
+            "ready": models.ready,
+            "models": [entry.name for entry in models.index() if entry.state == "READY"],
+            "thresholds": service.policy.thresholds,
+            **service.counts.snapshot(service.scheduler.queued),
+        }
+    )
 
 
 @router.get("/tradeoff", name="tradeoff", tags=["numbers"])

@@ -61,7 +61,6 @@ async def _answer(service: Service, upload: _Upload, query: dict[str, str]) -> R
     if len(decoded.inputs):
         result = await service.answer(decoded.inputs, options)
         seconds = time.perf_counter() - began
-        service.counts.answered(result.answers.exit, seconds)
         rows = [
             {
                 "label": service.manifest.classes[int(label)],

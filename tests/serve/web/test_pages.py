@@ -131,12 +131,26 @@ def test_metrics_have_the_type_that_prometheus_asks_for(url: str) -> None:
 
 
 def test_stats_are_the_numbers_of_the_page(url: str, paint: Callable[..., bytes]) -> None:
-    httpx.post(f"{url}/predict", files={"file": paint(255, 0, 0)})
+    for colour in ((255, 0, 0), (120, 140, 130)):
+        httpx.post(f"{url}/predict", files={"file": paint(*colour)})
     found = httpx.get(f"{url}/stats").json()
-    assert (found["model"], found["ready"], found["queue"]) == ("colours", True, 0)
+    assert (found["model"], found["arch"], found["method"]) == ("colours", "means", "deep")
+    assert (found["ready"], found["models"], found["thresholds"]) == (True, ["colours"], [0.6])
+    assert (found["queue"], found["stages"]) == (0, {"2": 0, "4": 0})
     assert list(found["exits"]) == ["2", "4"]
-    assert sum(found["exits"].values()) == found["images"] >= 1
-    assert 0 < found["latency_ms"]["p50"] <= found["latency_ms"]["p95"]
+    assert sum(found["exits"].values()) == found["images"] >= 2
+    times = found["latency_ms"]
+    assert 0 < times["p50"] <= times["p95"] <= times["p99"]
+    assert times["requests"] >= 2
+    now, rows = found["now"], found["history"]
+    assert now["images"] >= 2
+    assert 0 < now["macs_fraction"] <= 3000 / 5000
+    assert 1 / 3 < now["confidence"] <= 1
+    assert now["p50_ms"] > 0
+    assert [row["age_s"] for row in rows] == list(range(59, -1, -1))
+    assert sum(row["requests"] for row in rows) == times["requests"]
+    assert sum(row["exits"]["4"] for row in rows) >= 1
+    assert found["images_per_s"] >= found["requests_per_s"] > 0
 
 
 def test_tradeoff_is_the_whole_sweep_with_the_point_in_force(url: str) -> None:
