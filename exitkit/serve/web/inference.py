@@ -1,6 +1,7 @@
 """The routes of the Open Inference Protocol v2, with and without the model's version."""
 
 import asyncio
+from reprlib import repr as brief  # what clients sent may be long
 from typing import Any
 
 import orjson
@@ -8,13 +9,15 @@ from fastapi import APIRouter, Request, Response
 
 import exitkit
 from exitkit.errors import RequestError
-from exitkit.serve import protocol
+from exitkit.serve import inference
 from exitkit.serve.models import Models
-from exitkit.serve.web import openapi
+from exitkit.serve.protocol import describe
+from exitkit.serve.scheduling.scheduler import clock
+from exitkit.serve.web import openapi, wire
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
-# Bodies up to this size are parsed on the event loop: handing them over would take longer.
-INLINE_BYTES = 128 * 1024
+HEADER = "Inference-Header-Content-Length"
+DIGITS = 12  # of a length; more would be no body that any limit lets pass
 
 
 @router.get("", name="server")
@@ -39,9 +42,7 @@ async def ready(request: Request) -> Response:
 @router.get("/models/{model}/versions/{version}", name="metadata", responses=openapi.UNKNOWN)
 async def metadata(request: Request, model: str, version: str | None = None) -> Response:
     """Describe the model's input, outputs, exits and their cost."""
-    service = _models(request).get(model, version)
-    table = protocol.metadata(service.manifest, service.tradeoff.macs, service.policy.thresholds)
-    return _json(table)
+    return _json(describe.metadata(_models(request).get(model, version)))
 
 
 @router.get("/models/{model}/ready", name="model_ready", responses=openapi.UNKNOWN)
@@ -57,46 +58,41 @@ async def model_ready(request: Request, model: str, version: str | None = None) 
 @router.post("/models/{model}/infer", name="infer", openapi_extra=openapi.INFER)
 @router.post("/models/{model}/versions/{version}/infer", name="infer", openapi_extra=openapi.INFER)
 async def infer(request: Request, model: str, version: str | None = None) -> Response:
-    """Classify normalised tensors, JSON in and JSON out.
+    """Classify images: tensors in JSON or binary, or image files as binary elements.
 
-    Request parameters: `threshold` (0 to 1) and `max_exit`. Response parameters: `mean_exit`,
-    `macs_fraction` (of the network without exits), `queue_ms`, `compute_ms`.
+    Request parameters: `threshold` (0 to 1), `max_exit`, `deadline_ms`, `timeout` (microseconds).
+    Response parameters: `mean_exit`, `macs_fraction` (of the network without exits), `queue_ms`,
+    `compute_ms`, `deadline_hit`, `threshold_used`.
     """
-    _refuse_binary(request)
+    arrived = clock()
+    header = _header(request)
     body = await request.body()
     with _models(request).use(model, version) as service:
-        arguments = (body, service.manifest, service.limits.samples)
-        if len(body) > INLINE_BYTES:
-            asked = await asyncio.to_thread(protocol.read, *arguments)
+        if header is None and len(body) > inference.INLINE_BYTES:
+            asked, form = await asyncio.to_thread(wire.read, body, header, arrived)
         else:
-            asked = protocol.read(*arguments)
-        result = await service.answer(asked.images, asked.options)
-        answers = result.answers
-        columns = {
-            "probabilities": service.probabilities(result),
-            "exit_index": answers.exit,
-            "confidence": answers.probability,
-            "label": [service.manifest.classes[int(k)] for k in answers.label],
-        }
-        parameters = {
-            "mean_exit": float(answers.exit.mean()),
-            "macs_fraction": service.macs_fraction(answers.exit),
-            "queue_ms": result.queue_s * 1e3,
-            "compute_ms": result.compute_s * 1e3,
-        }
-        written = protocol.write(asked, service.manifest, columns, parameters)
+            asked, form = wire.read(body, header, arrived)
+        written, length = wire.write(await inference.infer(service, asked), form)
+    if length is None:
         return Response(written, media_type="application/json")
+    return Response(written, headers={HEADER: str(length)}, media_type="application/octet-stream")
+
+
+def _header(request: Request) -> int | None:
+    """Return how many bytes of the body are JSON; None: all."""
+    text = request.headers.get(HEADER)
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > DIGITS:
+        raise RequestError(
+            f"header {HEADER}: {brief(text)}", "is no length", "give the bytes of the JSON header"
+        )
+    return int(text)
 
 
 def _models(request: Request) -> Models:
     models: Models = request.app.state.models
     return models
-
-
-def _refuse_binary(request: Request) -> None:
-    for name in ("inference-header-content-length", "content-encoding"):
-        if request.headers.get(name, "identity") != "identity":
-            raise RequestError(f"header {name}", "this server reads plain JSON", "leave it out")
 
 
 def _ready(request: Request, table: dict[str, Any], ready: bool) -> Response:

@@ -91,13 +91,6 @@ def test_a_wrong_body_is_400_with_an_error(url: str, body: bytes) -> None:
     assert list(response.json()) == ["error"]
 
 
-def test_the_binary_extension_is_refused_by_name(url: str) -> None:
-    headers = {"Inference-Header-Content-Length": "2"}
-    response = httpx.post(url + INFER, content=b"{}", headers=headers)
-    assert response.status_code == 400
-    assert "header inference-header-content-length" in response.json()["error"]
-
-
 def test_a_large_body_is_parsed_beside_the_loop(url: str) -> None:
     answer = httpx.post(url + INFER, json={"inputs": [tensor(*[(0, 1, 0)] * 40)]}).json()
     assert answer["outputs"][3]["data"] == ["green"] * 40

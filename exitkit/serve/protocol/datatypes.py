@@ -1,0 +1,152 @@
+"""Tensors as bytes and as JSON: little-endian, row by row, without padding."""
+
+import math
+from collections.abc import Sequence
+from reprlib import repr as brief  # what clients sent may be long
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from exitkit.errors import RequestError
+
+NUMPY = {
+    "BOOL": np.dtype("?"),
+    "UINT8": np.dtype("u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype("i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "BF16": np.dtype("<u2"),  # its bits: NumPy has no such numbers
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+}
+BYTES = "BYTES"
+# Half numbers have no agreed form in JSON.
+BINARY_ONLY = ("FP16", "BF16")
+Data = NDArray[Any] | list[bytes]  # Any: of every datatype
+LENGTH = 4  # bytes before each element of BYTES that say how long it is
+
+
+def known(datatype: Any) -> str:  # Any: whatever a client sent
+    """Return the name of a datatype.
+
+    Raises:
+        RequestError: there is no such datatype.
+    """
+    if isinstance(datatype, str) and (datatype in NUMPY or datatype == BYTES):
+        return datatype
+    choices = ", ".join([*NUMPY, BYTES])
+    raise RequestError(f"datatype {brief(datatype)}", "no such datatype", f"choose from: {choices}")
+
+
+def from_raw(datatype: str, shape: tuple[int, ...], raw: memoryview, name: str) -> Data:
+    """Read a tensor from its bytes, without a copy where they lie as the processor wants them.
+
+    Args:
+        datatype: a known one.
+        shape: whole numbers from 0.
+        raw: exactly the tensor's bytes.
+        name: of the tensor, for errors.
+
+    Raises:
+        RequestError: other than as many bytes as the shape needs.
+    """
+    if datatype == BYTES:
+        return unpack(raw, math.prod(shape), name)
+    kind = NUMPY[datatype]
+    needed = math.prod(shape) * kind.itemsize
+    if len(raw) != needed:
+        raise RequestError(
+            f"tensor {brief(name)}",
+            f"{len(raw)} bytes, {datatype} {brief(list(shape))} has {needed}",
+            "send as many as the shape says",
+        )
+    array = np.frombuffer(raw, kind).reshape(shape)
+    return array if array.flags.aligned else array.copy()
+
+
+def to_raw(data: Data) -> bytes:
+    """Return the bytes of a tensor."""
+    return pack(data) if isinstance(data, list) else data.tobytes()
+
+
+def pack(elements: Sequence[bytes]) -> bytes:
+    """Write each element of BYTES behind its length."""
+    parts: list[bytes] = []
+    for element in elements:
+        parts += [len(element).to_bytes(LENGTH, "little"), element]
+    return b"".join(parts)
+
+
+def unpack(raw: memoryview, count: int, name: str) -> list[bytes]:
+    """Read `count` elements of BYTES.
+
+    Raises:
+        RequestError: the lengths do not lead to the end of `raw` in `count` steps.
+    """
+    elements: list[bytes] = []
+    at = 0
+    while at < len(raw) and len(elements) < count:
+        # A length that was meant to be negative reads as one far beyond the end.
+        end = at + LENGTH + int.from_bytes(raw[at : at + LENGTH], "little")
+        if end > len(raw):
+            break
+        elements.append(bytes(raw[at + LENGTH : end]))
+        at = end
+    if at != len(raw) or len(elements) != count:
+        raise RequestError(
+            f"tensor {brief(name)}",
+            f"{len(elements)} whole elements in {at} of {len(raw)} bytes, its shape has {count}",
+            f"write {LENGTH} bytes of length before each, little-endian",
+        )
+    return elements
+
+
+def from_json(datatype: str, shape: tuple[int, ...], data: Any, name: str) -> Data:
+    """Read a tensor from nested or flat JSON.
+
+    Raises:
+        RequestError: other than as many values of that kind as the shape says.
+    """
+    asked = f"data of {brief(name)}"
+    if not isinstance(data, list):
+        raise RequestError(asked, "is no list", "give values, nested or flat, row by row")
+    if datatype in BINARY_ONLY:
+        raise RequestError(asked, f"{datatype} has no form in JSON", "send it in binary")
+    try:
+        array = np.asarray(data, dtype=object if datatype == BYTES else None)
+    except (ValueError, OverflowError) as error:
+        raise RequestError(asked, "is ragged", "give as many values as the shape says") from error
+    count = math.prod(shape)
+    if array.size != count or (array.ndim > 1 and array.shape != shape):
+        raise RequestError(
+            asked, f"has shape {list(array.shape)}", f"the tensor's shape is {brief(list(shape))}"
+        )
+    if datatype == BYTES:
+        return _texts(array.ravel().tolist(), asked)
+    return _numbers(array.reshape(shape), datatype, asked)
+
+
+def _texts(elements: list[Any], asked: str) -> list[bytes]:
+    if not all(isinstance(element, str) for element in elements):
+        raise RequestError(asked, "holds what is no text", "give strings only")
+    return [element.encode() for element in elements]
+
+
+def _numbers(array: NDArray[Any], datatype: str, asked: str) -> NDArray[Any]:
+    kind = NUMPY[datatype]
+    if array.size and array.dtype.kind not in {"b": "b", "f": "iuf"}.get(kind.kind, "iu"):
+        what = {"BOOL": "no boolean", "FP32": "no number", "FP64": "no number"}
+        raise RequestError(
+            asked, f"holds what is {what.get(datatype, 'no whole number')}", f"it is {datatype}"
+        )
+    with np.errstate(over="ignore"):
+        numbers = array.astype(kind)
+    if kind.kind in "iu" and not np.array_equal(numbers, array):
+        raise RequestError(asked, "holds numbers out of range", f"it is {datatype}")
+    return numbers
