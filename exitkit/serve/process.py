@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import errno
 import logging
 import math
 import signal
@@ -16,16 +15,17 @@ from typing import Any
 
 import uvicorn
 
-from exitkit.errors import ConfigError, EngineError
+from exitkit.errors import EngineError
 from exitkit.serve import shelf, warmup
+from exitkit.serve.access import Access
 from exitkit.serve.models import Models
+from exitkit.serve.ports import BACKLOG, listen, place
 from exitkit.serve.scheduling.scheduler import LAST_RUN_S
 from exitkit.serve.settings import Settings
 from exitkit.serve.web import app
 
 logger = logging.getLogger(__name__)
 
-BACKLOG = 2048
 # Above the idle time of usual load balancers, which then close first.
 KEEP_ALIVE_S = 75
 Echo = Callable[[str], None]
@@ -34,10 +34,12 @@ Echo = Callable[[str], None]
 class _Server(uvicorn.Server):
     """A uvicorn server that ends well: a signal stops it, and it returns instead of dying."""
 
-    def __init__(self, models: Models, socket_: socket.socket, echo: Echo) -> None:
+    def __init__(
+        self, models: Models, settings: Settings, socket_: socket.socket, echo: Echo
+    ) -> None:
         super().__init__(
             uvicorn.Config(
-                app.create(models),
+                app.create(models, settings),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -128,7 +130,10 @@ def run(settings: Settings, echo: Echo = logger.info) -> None:
     """
     with listen(settings.host, settings.port) as socket_:
         models = shelf.collect(settings)
-        _Server(models, socket_, echo).serve_here()
+        warning = Access(settings).warning()
+        if warning is not None:
+            echo(warning)
+        _Server(models, settings, socket_, echo).serve_here()
         late = f"not everything was answered within {models.limits.drain_s:g} s"
         echo(f"stopped; {'everything accepted was answered' if models.drained else late}")
 
@@ -147,7 +152,7 @@ def server(
     """
     told = Settings(folders, port=port, pool=pool, **settings)
     with listen(told.host, told.port) as socket_:
-        running = _Server(shelf.collect(told), socket_, logger.info)
+        running = _Server(shelf.collect(told), told, socket_, logger.info)
         ended: list[Exception] = []
 
         def serve() -> None:
@@ -173,35 +178,6 @@ def server(
             raise ended[0]
 
 
-@contextlib.contextmanager
-def listen(host: str, port: int) -> Iterator[socket.socket]:
-    """Take a port, so that a second server learns at once that it is taken.
-
-    Clients that come while the model is loaded wait for their answer.
-
-    Raises:
-        ConfigError: the port is in use or not allowed, or the host is unknown.
-    """
-    asked = f"address {host}:{port}"
-    try:
-        family, kind, protocol, _, place = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except socket.gaierror as error:
-        raise ConfigError(asked, f"unknown host ({error.strerror})", "use 127.0.0.1") from error
-    with socket.socket(family, kind, protocol) as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            taken.bind(place)
-            taken.listen(BACKLOG)
-        except OSError as error:
-            in_use = error.errno == errno.EADDRINUSE
-            found = f"port {port} is in use" if in_use else str(error.strerror)
-            raise ConfigError(asked, found, "choose another --port, or --port 0") from error
-        yield taken
-
-
 def address(taken: socket.socket) -> str:
     """Return the URL of a listening socket."""
-    host, port = taken.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http://{place(taken)}"

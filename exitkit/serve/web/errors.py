@@ -1,0 +1,75 @@
+"""From errors to answers: one body for all of them, and the status codes."""
+
+import logging
+import math
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from exitkit.errors import ExitkitError, Overloaded, RequestError
+
+logger = logging.getLogger(__name__)
+
+
+def handle(app: FastAPI) -> None:
+    """Let an application answer what its routes raise."""
+    for kind, handler in HANDLERS.items():
+        app.add_exception_handler(kind, handler)  # type: ignore[arg-type]
+
+
+def answer(error: RequestError) -> Response:
+    """Return the answer to a request that is refused."""
+    headers = {}
+    if isinstance(error, Overloaded):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    elif error.status == 503:
+        headers["Retry-After"] = "1"
+    elif error.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="exitkit"'
+    return _error(str(error), error.status, headers)
+
+
+async def _refused(request: Request, error: RequestError) -> Response:
+    return answer(error)
+
+
+async def _failed(request: Request, error: ExitkitError) -> Response:
+    logger.error("%s", error)
+    return _error(str(error), 500)
+
+
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
+    return _error("; ".join(f"{row['loc']}: {row['msg']}" for row in error.errors()), 400)
+
+
+async def _status(request: Request, error: HTTPException) -> Response:
+    what = f"{request.method} {request.url.path}: {error.detail}; GET /docs lists the routes"
+    text = what if error.status_code in (404, 405) else str(error.detail)
+    return _error(text, error.status_code, dict(error.headers or {}))
+
+
+async def _gone(request: Request, error: ClientDisconnect) -> Response:
+    return _error("the client went away", 400)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    # Starlette raises the error again after this answer, and uvicorn logs its traceback.
+    return _error("internal error; see the server's log", 500)
+
+
+def _error(text: str, status: int, headers: dict[str, str] | None = None) -> Response:
+    body = orjson.dumps({"error": text})
+    return Response(body, status, headers, media_type="application/json")
+
+
+HANDLERS = {
+    RequestError: _refused,
+    ExitkitError: _failed,
+    RequestValidationError: _invalid,
+    HTTPException: _status,
+    ClientDisconnect: _gone,
+    Exception: _unexpected,
+}
