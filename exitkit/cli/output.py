@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-provider_option = click.option(
-    "--provider",
-    metavar="cpu|cuda|tensorrt|engines|torch",
-    default="cpu",
-    show_default=True,
-    help="what computes: ONNX Runtime with one of the first three, the bundle's own TensorRT "
+PROVIDER: dict[str, Any] = {  # Any: what click.option takes
+    "metavar": "cpu|cuda|tensorrt|engines|torch",
+    "default": "cpu",
+    "show_default": True,
+    "help": "what computes: ONNX Runtime with one of the first three, the bundle's own TensorRT "
     "engines, or torch with CUDA graphs of the run's network",
-)
+}
+provider_option = click.option("--provider", **PROVIDER)
 json_option = click.option("--json", "as_json", is_flag=True, help="print the result as JSON")
 
 

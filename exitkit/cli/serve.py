@@ -1,40 +1,109 @@
-"""`exitkit serve`: answer images over HTTP."""
+"""`exitkit serve`: answer images over HTTP and gRPC."""
+
+from pathlib import Path
+from typing import Any
 
 import click
 
-from exitkit.cli import output
+from exitkit.cli import groups, output
+from exitkit.cli.groups import option
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+TOKEN = "EXITKIT_TOKEN"
 
 
 @click.command(
+    cls=groups.Grouped,
     epilog=output.examples(
         "exitkit serve",
         "exitkit serve --threshold 0.9",
-        "exitkit serve mate-mobilenetv2-1 --port 9000",
+        "exitkit serve mate-mobilenetv2-1 deep-resnet18-1 --port 9000",
+        "exitkit serve --host 0.0.0.0 --token-file token --certificate cert.pem --key key.pem",
+        "exitkit serve --workers 4 --limit queue=4096 --limit batch=64",
         "curl -F file=@image.png localhost:8000/predict",
     ),
 )
-@click.argument("bundle", required=False)
-@click.option(
-    "--threshold",
-    type=float,
-    help="confidence at which an image leaves, 0 to 1  [default: the bundle's own]",
+@click.argument("bundles", nargs=-1)
+@groups.under(
+    "What answers",
+    option(
+        "--threshold",
+        type=float,
+        help="confidence at which an image leaves, 0 to 1  [default: each bundle's own]",
+    ),
+    option(
+        "--accuracy-floor",
+        type=float,
+        metavar="SHARE",
+        help="under load, answer earlier before refusing, down to this accuracy on the tune split, "
+        "0 to 1  [default: never]",
+    ),
+    option("--provider", **output.PROVIDER),
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="address to listen on")
-@click.option("--port", default=8000, show_default=True, type=int, help="port to listen on")
-@output.provider_option
+@groups.under(
+    "Who can reach it",
+    option("--host", default="127.0.0.1", show_default=True, help="address to listen on"),
+    option("--port", default=8000, show_default=True, help="of HTTP; 0 takes a free one"),
+    option("--grpc-port", type=int, help="of gRPC; 0 takes a free one  [default: PORT + 1]"),
+    option("--no-grpc", is_flag=True, help="serve HTTP alone"),
+    option(
+        "--token-file",
+        type=FILE,
+        help=f"file with a token that every request must bring as Authorization: Bearer TOKEN; the "
+        f"environment variable {TOKEN} holds one as well  [default: none]",
+    ),
+    option("--certificate", type=FILE, help="PEM file for TLS, with --key"),
+    option("--key", type=FILE, help="PEM file of the certificate's key"),
+)
+@groups.under(
+    "How it runs",
+    option("--workers", default=1, show_default=True, help="processes that share the port"),
+    option(
+        "--limit",
+        "limits",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="what is taken in at most: queue, batch, body_bytes, connections, drain_s and others "
+        "of docs/serving.md",
+    ),
+    option(
+        "--log",
+        metavar="text|json",
+        default="text",
+        show_default=True,
+        help="log lines for people or for programs, on stderr",
+    ),
+)
 def command(
-    bundle: str | None, threshold: float | None, host: str, port: int, provider: str
+    bundles: tuple[str, ...],
+    port: int,
+    grpc_port: int | None,
+    no_grpc: bool,
+    token_file: Path | None,
+    limits: tuple[str, ...],
+    **told: Any,  # Any: the other fields of `Settings`
 ) -> None:
-    """Serve BUNDLE (the latest if none is named) on http://127.0.0.1:8000.
+    """Serve BUNDLES (the latest if none is named) on http://127.0.0.1:8000.
 
-    Speaks the Open Inference Protocol v2, takes image files at /predict, counts at /metrics and
-    has a page to try it on at /. At start it prints what its threshold reaches and costs.
+    Speaks the Open Inference Protocol v2 over HTTP and gRPC, takes image files at /predict,
+    counts at /metrics and has a page to try it on at /. At start it prints what its threshold
+    reaches and costs. Bundles that lie beside those that it serves can be loaded while it runs;
+    SIGHUP loads again what is loaded, SIGTERM and Ctrl-C finish what was accepted.
     """
     from exitkit import runs
+    from exitkit.cli import serving
     from exitkit.serve import process
     from exitkit.serve.settings import Settings
 
-    folder = runs.find_bundle(bundle)
-    output.note(f"serving bundle {folder.name} ({folder})")
-    told = Settings((folder,), host, port, threshold=threshold, provider=provider)
-    process.run(told, echo=click.echo)
+    folders = tuple(runs.find_bundle(name) for name in bundles or (None,))
+    settings = Settings(
+        folders,
+        port=port,
+        grpc_port=serving.grpc_port(port, grpc_port, no_grpc),
+        token=serving.token(token_file, TOKEN),
+        limits=serving.limits(limits),
+        **told,
+    )
+    for folder in folders:
+        output.note(f"serving bundle {folder.name} ({folder})")
+    process.run(settings, echo=click.echo)
