@@ -1,14 +1,14 @@
 """The last minute of one model, second by second: what the page draws.
 
-Rows are nested tables of numbers that add up, so that those of several processes can be summed
-(`sums`). Seconds are of `time.monotonic`, which all processes of a machine share.
+Seconds are of `time.monotonic`, which all processes of a machine share, so that rows of several
+of them add up.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-Row = dict[str, Any]  # Any: numbers, or tables of numbers
+from exitkit.serve.tables import Table, sums
 
 SECONDS = 60
 # "Now" is the last so many seconds: long enough to be steady, short enough to follow the load.
@@ -18,10 +18,14 @@ GROWTH = math.log(1.02)
 
 
 class History:
-    """Counts requests in rows of one second; those older than a minute are forgotten."""
+    """Counts requests in rows of one second; those older than a minute are forgotten.
 
-    def __init__(self) -> None:
-        self.rows: dict[str, Row] = {}
+    Args:
+        rows: to go on with, by their second.
+    """
+
+    def __init__(self, rows: dict[str, Table] | None = None) -> None:
+        self.rows = {} if rows is None else rows
 
     def add(
         self,
@@ -58,7 +62,7 @@ class History:
 
 
 def recent(
-    rows: Mapping[str, Row], exits: Sequence[int], plain_macs: float, now: float, uptime_s: float
+    rows: Mapping[str, Table], exits: Sequence[int], plain_macs: float, now: float, uptime_s: float
 ) -> dict[str, Any]:  # Any: whatever JSON can hold
     """Return the numbers of the page: the last minute, its seconds, and the last ten of them.
 
@@ -103,26 +107,11 @@ def percentile(latency: Mapping[str, int], share: float) -> float | None:
     return None
 
 
-def sums(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:  # Any: numbers, lists, tables
-    """Return the sum of nested tables: numbers and lists of numbers, name by name."""
-    total: dict[str, Any] = {}  # Any: as above
-    for table in tables:
-        for name, value in table.items():
-            there = total.get(name)
-            if isinstance(value, Mapping):
-                total[name] = sums([there or {}, value])
-            elif isinstance(value, Sequence):
-                total[name] = [a + b for a, b in zip(there or [0] * len(value), value, strict=True)]
-            else:
-                total[name] = (there or 0) + value
-    return total
-
-
-def _empty() -> Row:
+def _empty() -> Table:
     return {"requests": 0, "images": 0, "macs": 0.0, "confidence": 0.0, "exits": {}, "latency": {}}
 
 
-def _second(age: int, row: Row) -> dict[str, Any]:  # Any: whatever JSON can hold
+def _second(age: int, row: Table) -> dict[str, Any]:  # Any: whatever JSON can hold
     return {
         "age_s": age,
         "requests": row["requests"],

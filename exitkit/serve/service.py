@@ -15,10 +15,12 @@ from exitkit.engine.model import Model
 from exitkit.errors import Overloaded, RequestError
 from exitkit.policy import criteria
 from exitkit.serve import codec
+from exitkit.serve.counts import Counts, Live
 from exitkit.serve.limits import Limits
-from exitkit.serve.metrics import Counts, Metrics
+from exitkit.serve.metrics import Metrics
 from exitkit.serve.options import Options
-from exitkit.serve.scheduling.requests import Observer, Result, Seen
+from exitkit.serve.scheduling.rate import Rate
+from exitkit.serve.scheduling.requests import DeadlineExceeded, Observer, Result, Seen
 from exitkit.serve.scheduling.scheduler import Scheduler, clock
 from exitkit.serve.scheduling.stages import Stages
 from exitkit.serve.tradeoff import Tradeoff
@@ -64,16 +66,18 @@ class Service:
         self.policy = model.policy
         self.counts: Counts
         self.scheduler = Scheduler(
-            model.engine, stages, limits.queue, lambda n, s: self.counts.ran(n, s)
+            model.engine, stages, limits.queue, lambda k, n, s: self.counts.ran(k, n, s)
         )
-        self._decoding = 0
+        self._decoding, self._decoded = 0, Rate()
         # As many as there are cores: each may hold one whole decoded image.
-        self._decoders = ThreadPoolExecutor(machine.cores(), "exitkit-decode")
+        self._threads = machine.cores()
+        self._decoders = ThreadPoolExecutor(self._threads, "exitkit-decode")
 
     @property
-    def waiting(self) -> int:
-        """Images that wait to be decoded or for the engine."""
-        return self._decoding + self.scheduler.waiting
+    def live(self) -> Live:
+        """How the model stands at this moment."""
+        queued, rate = self.scheduler.queued, self.scheduler.rate
+        return Live(queued, self._decoding, rate, self.policy.thresholds)
 
     def start(self, metrics: Metrics) -> None:
         """Start the engine thread; what it does is counted in `metrics`."""
@@ -82,8 +86,7 @@ class Service:
             self.manifest.exits,
             self.tradeoff.macs,
             self.tradeoff.plain_macs,
-            self.policy.thresholds,
-            lambda: self.waiting,
+            lambda: self.live,
         )
         self.scheduler.start()
 
@@ -101,20 +104,26 @@ class Service:
             Overloaded: as many images as the queue holds are being decoded already.
         """
         if self._decoding + len(files) > self.limits.queue:
+            self.counts.refused(len(files))
             raise Overloaded(
                 f"{len(files)} images",
-                f"{self._decoding} wait to be decoded",
+                f"{self._decoding} wait to be decoded, at most {self.limits.queue} may",
                 "come again after the seconds in Retry-After",
-                1.0,
+                self._decoded.wait_s(self._decoding),
             )
         self._decoding += len(files)
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(
-                self._decoders, codec.decode, files, self.manifest.image, self.limits.pixels
-            )
+            decoded, seconds = await loop.run_in_executor(self._decoders, self._decode, files)
         finally:
             self._decoding -= len(files)
+        self._decoded.add(len(files), seconds / self._threads)
+        return decoded
+
+    def _decode(self, files: Sequence[bytes]) -> tuple[codec.Decoded, float]:
+        """Decode on one of the threads; return the seconds that it took beside the images."""
+        began = clock()
+        return codec.decode(files, self.manifest.image, self.limits.pixels), clock() - began
 
     async def answer(
         self,
@@ -157,15 +166,25 @@ class Service:
         deadline = None
         if options.deadline_ms is not None:
             deadline = came + options.deadline_ms / 1e3
-        future = self.scheduler.submit(
-            images,
-            self._thresholds(options.threshold, len(images)),
-            options.max_exit,
-            deadline,
-            None if observe is None else _on_loop(observe),
-        )
-        result = await asyncio.wrap_future(future)
-        self.counts.answered(result.answers, clock() - came)
+        try:
+            future = self.scheduler.submit(
+                images,
+                self._thresholds(options.threshold, len(images)),
+                options.max_exit,
+                deadline,
+                None if observe is None else _on_loop(observe),
+            )
+            result = await asyncio.wrap_future(future)
+        except Overloaded:
+            self.counts.refused(len(images))
+            raise
+        except DeadlineExceeded:
+            self.counts.late(len(images))
+            raise
+        except asyncio.CancelledError:
+            self.counts.cancelled()
+            raise
+        self.counts.answered(result.answers, clock() - came, len(result.late))
         return result
 
     def _thresholds(

@@ -8,7 +8,6 @@ early, clear refusal.
 """
 
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from exitkit.errors import EngineError, Overloaded
 from exitkit.policy.policy import PerRow, State
 from exitkit.serve.scheduling import batches, rules
 from exitkit.serve.scheduling.queues import NEVER, Batch, Part, Queues
+from exitkit.serve.scheduling.rate import Rate
 from exitkit.serve.scheduling.requests import (
     Closing,
     Observer,
@@ -37,8 +37,6 @@ logger = logging.getLogger(__name__)
 clock = time.perf_counter
 # Rows that wait behind the first stage are overdue after as many passes of full batches.
 PASSES = 10
-# The measured rate forgets in as many seconds of work.
-MEMORY_S = 2.0
 # A run of the engine cannot be stopped, and leaving the process under it would crash.
 LAST_RUN_S = 10.0
 
@@ -51,7 +49,8 @@ class Scheduler:
         stages: times of the same segments; its `batch` is the most that one run takes.
         queue: images that wait at all stages together when a request is accepted. Those that are
             computed at that moment may come back to a queue on top of it.
-        on_batch: told the images and seconds of every run, on the scheduler's thread.
+        on_batch: told of every run the number of the stage's exit, its images and its seconds,
+            on the scheduler's thread.
 
     All methods may be called from any thread.
     """
@@ -61,13 +60,13 @@ class Scheduler:
         engine: Engine,
         stages: Stages,
         queue: int,
-        on_batch: Callable[[int, float], None] = lambda images, seconds: None,
+        on_batch: Callable[[int, int, float], None] = lambda exit_, images, seconds: None,
     ) -> None:
         self.engine, self.queue, self.on_batch = engine, queue, on_batch
         self._queues = Queues(stages, rules.full_first, PASSES * stages.whole(stages.batch))
         self._usual = engine.policy.start(1, engine.policy.thresholds, engine.policy.exits[-1])
         self._change = threading.Condition()
-        self._done = self._busy_s = 0.0  # images answered in these seconds of work, of late
+        self._drain = Rate()
         self._closing = self._given_up = False
         self._thread = threading.Thread(target=self._loop, name="exitkit-engine", daemon=True)
 
@@ -88,7 +87,7 @@ class Scheduler:
     @property
     def rate(self) -> float:
         """Images per second that are answered while the engine works; 0 before the first."""
-        return self._done / self._busy_s if self._busy_s else 0.0
+        return self._drain.per_second
 
     def submit(
         self,
@@ -129,7 +128,7 @@ class Scheduler:
                     f"{n} images",
                     f"{waiting} wait already, the queue holds {self.queue}",
                     "come again after the seconds in Retry-After",
-                    waiting / self.rate if self.rate else 1.0,
+                    self._drain.wait_s(waiting),
                 )
             if n:
                 self._queues.push(0, part, now)
@@ -214,7 +213,8 @@ class Scheduler:
         requests = distinct(batch.parts)
         try:
             now = clock()
-            self._count(len(batch), ran.left, now - began)
+            self._drain.add(ran.left, now - began)
+            self.on_batch(ran.exit, len(batch), now - began)
             for request in requests:
                 request.compute_s += now - began
             return self._go_on(batch.stage + 1, batches.deliver(batch, ran, now), now)
@@ -227,12 +227,6 @@ class Scheduler:
             for request in requests:
                 if request.over or request.left == 0:
                     self._finish(request)
-
-    def _count(self, images: int, left: int, seconds: float) -> None:
-        kept = math.exp(-seconds / MEMORY_S)
-        self._done = kept * self._done + left
-        self._busy_s = kept * self._busy_s + seconds
-        self.on_batch(images, seconds)
 
     def _go_on(self, stage: int, parts: list[Part], now: float) -> Batch | None:
         """Let rows wait at their next stage; where nothing else waits they are the next batch."""

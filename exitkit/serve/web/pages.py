@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from exitkit.serve import metrics
+from exitkit.serve import exposition
 from exitkit.serve.models import Models
 
 router = APIRouter()
@@ -61,7 +61,7 @@ for _name, _asset in ASSETS.items():
 async def prometheus(request: Request) -> Response:
     """Return all counters in Prometheus' text format."""
     text = _models(request).metrics.text()
-    return Response(text, headers={"Content-Type": metrics.CONTENT_TYPE})
+    return Response(text, headers={"Content-Type": exposition.CONTENT_TYPE})
 
 
 @router.get("/stats", name="stats", tags=["numbers"])
@@ -83,8 +83,7 @@ async def stats(request: Request, model: str | None = None) -> Response:
             "method": manifest.method,
             "ready": models.ready,
             "models": [entry.name for entry in models.index() if entry.state == "READY"],
-            "thresholds": service.policy.thresholds,
-            **service.counts.snapshot(service.scheduler.queued),
+            **models.metrics.stats(manifest.name),
         }
     )
 

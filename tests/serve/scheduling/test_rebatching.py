@@ -42,7 +42,7 @@ def test_answers_do_not_depend_on_who_shares_a_batch(colours: Path, kind: str) -
     engine = load(colours, kind)
     batches: list[int] = []
     stages = Stages([[1.0] * 8] * 2)  # seconds, so that nothing is overdue in this test
-    scheduler = Scheduler(engine, stages, 1000, lambda images, seconds: batches.append(images))
+    scheduler = Scheduler(engine, stages, 1000, lambda k, n, s: batches.append(n))
     random = np.random.default_rng(0)
     asked = []
     for _ in range(REQUESTS):

@@ -243,7 +243,7 @@ def test_an_observer_that_fails_takes_only_its_own_request_along(
 
 
 def test_a_server_whose_counting_fails_still_answers(log: Log) -> None:
-    def count(n: int, seconds: float) -> None:
+    def count(exit_: int, n: int, seconds: float) -> None:
         raise ValueError("counter")
 
     scheduler = Scheduler(engine(log), flat(), queue=6, on_batch=count)

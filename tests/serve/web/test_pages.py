@@ -113,14 +113,13 @@ def test_metrics_count_requests_exits_and_compute(url: str, paint: Callable[...,
     assert grown('exitkit_exits_taken_total{exit="4",model="colours"}') == 1
     assert grown('exitkit_spent_macs_total{model="colours"}') == 1000 + 1000 + 3000
     assert grown('exitkit_plain_macs_total{model="colours"}') == 3 * 5000
-    assert (
-        grown('exitkit_batch_images_sum{model="colours"}') == 3 + 1
-    )  # the second stage runs what is left
+    assert grown('exitkit_batch_images_sum{exit="2",model="colours"}') == 3
+    assert grown('exitkit_batch_images_sum{exit="4",model="colours"}') == 1  # what is left
     assert grown('exitkit_request_duration_seconds_count{route="predict"}') == 2
     spent = after['exitkit_spent_macs_total{model="colours"}']
     saved = 1 - spent / after['exitkit_plain_macs_total{model="colours"}']
     assert after['exitkit_compute_saved_ratio{model="colours"}'] == pytest.approx(saved)
-    assert after['exitkit_queue_images{model="colours"}'] == 0
+    assert after['exitkit_queue_images{exit="2",model="colours"}'] == 0
     assert after['exitkit_threshold{exit="2",model="colours"}'] == 0.6
     assert 'exitkit_request_duration_seconds_bucket{le="0.0005",route="predict"}' in after
 
