@@ -118,8 +118,11 @@ def from_json(datatype: str, shape: tuple[int, ...], data: Any, name: str) -> Da
         raise RequestError(asked, "is no list", "give values, nested or flat, row by row")
     if datatype in BINARY_ONLY:
         raise RequestError(asked, f"{datatype} has no form in JSON", "send it in binary")
+    kind = NUMPY.get(datatype)
+    # Texts and whole numbers are looked at one by one: NumPy would make floats of large ones.
+    exact = kind is None or kind.kind in "iu"
     try:
-        array = np.asarray(data, dtype=object if datatype == BYTES else None)
+        array = np.asarray(data, dtype=object if exact else None)
     except (ValueError, OverflowError) as error:
         raise RequestError(asked, "is ragged", "give as many values as the shape says") from error
     count = math.prod(shape)
@@ -127,26 +130,34 @@ def from_json(datatype: str, shape: tuple[int, ...], data: Any, name: str) -> Da
         raise RequestError(
             asked, f"has shape {list(array.shape)}", f"the tensor's shape is {brief(list(shape))}"
         )
-    if datatype == BYTES:
+    if kind is None:
         return _texts(array.ravel().tolist(), asked)
+    if exact:
+        return _whole(array.ravel().tolist(), datatype, asked).reshape(shape)
     return _numbers(array.reshape(shape), datatype, asked)
 
 
-def _texts(elements: list[Any], asked: str) -> list[bytes]:
-    if not all(isinstance(element, str) for element in elements):
+def _texts(values: list[Any], asked: str) -> list[bytes]:
+    if not all(isinstance(value, str) for value in values):
         raise RequestError(asked, "holds what is no text", "give strings only")
-    return [element.encode() for element in elements]
+    return [value.encode() for value in values]
+
+
+def _whole(values: list[Any], datatype: str, asked: str) -> NDArray[Any]:
+    kind = NUMPY[datatype]
+    limits = np.iinfo(kind)
+    low, high = int(limits.min), int(limits.max)
+    if not all(type(value) is int and low <= value <= high for value in values):
+        raise RequestError(
+            asked, f"holds what is no whole number from {low} to {high}", f"it is {datatype}"
+        )
+    return np.asarray(values, dtype=kind)
 
 
 def _numbers(array: NDArray[Any], datatype: str, asked: str) -> NDArray[Any]:
-    kind = NUMPY[datatype]
-    if array.size and array.dtype.kind not in {"b": "b", "f": "iuf"}.get(kind.kind, "iu"):
-        what = {"BOOL": "no boolean", "FP32": "no number", "FP64": "no number"}
-        raise RequestError(
-            asked, f"holds what is {what.get(datatype, 'no whole number')}", f"it is {datatype}"
-        )
+    boolean = datatype == "BOOL"
+    if array.size and array.dtype.kind not in ("b" if boolean else "iuf"):
+        what = "boolean" if boolean else "number"
+        raise RequestError(asked, f"holds what is no {what}", f"it is {datatype}")
     with np.errstate(over="ignore"):
-        numbers = array.astype(kind)
-    if kind.kind in "iu" and not np.array_equal(numbers, array):
-        raise RequestError(asked, "holds numbers out of range", f"it is {datatype}")
-    return numbers
+        return array.astype(NUMPY[datatype])
