@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from reprlib import repr as brief  # what clients sent may be long
 from typing import Any
 
@@ -38,6 +38,29 @@ class Options:
             _check_thresholds(self.threshold)
         if self.deadline_ms is not None and not 0 < self.deadline_ms < math.inf:  # nor NaN
             raise _no_deadline(f"{self.deadline_ms:g}")
+
+    def due(self, arrived: float) -> float | None:
+        """Return the second at which the deadline of a request that came at `arrived` is."""
+        return None if self.deadline_ms is None else arrived + self.deadline_ms / 1e3
+
+    def require(self, images: int) -> None:
+        """Refuse to be the wishes of a request of so many images.
+
+        Raises:
+            RequestError: there is another number of thresholds.
+        """
+        if isinstance(self.threshold, np.ndarray) and len(self.threshold) != images:
+            raise RequestError(
+                f"{len(self.threshold)} thresholds",
+                f"there are {images} images",
+                "give one, or one an image",
+            )
+
+    def of(self, images: Sequence[int]) -> "Options":
+        """Return the wishes for some of the images, given by their numbers."""
+        if not isinstance(self.threshold, np.ndarray):
+            return self
+        return replace(self, threshold=self.threshold[list(images)])
 
 
 def parse(values: Mapping[str, Any], exits: Sequence[int]) -> Options:  # Any: text or JSON

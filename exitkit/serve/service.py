@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from exitkit import machine
 from exitkit.engine.model import Model
-from exitkit.errors import Overloaded, RequestError
+from exitkit.errors import Overloaded
 from exitkit.policy import criteria
 from exitkit.serve import codec
 from exitkit.serve.counts import Counts, Live
@@ -64,6 +64,11 @@ class Service:
         # Clients know a model by the name of its bundle; the manifest has that of the run.
         self.manifest = dataclasses.replace(model.manifest, name=model.folder.name)
         self.policy = model.policy
+        # Of the plain network's multiply-adds, by the exit that an image leaves at.
+        self.shares = {
+            exit_: macs / tradeoff.plain_macs
+            for exit_, macs in zip(tradeoff.exits, tradeoff.macs, strict=True)
+        }
         self.counts: Counts
         self.scheduler = Scheduler(
             model.engine, stages, limits.queue, lambda k, n, s: self.counts.ran(k, n, s)
@@ -97,11 +102,16 @@ class Service:
         done = self.scheduler.close(max(0.0, end - time.monotonic()))
         return done and time.monotonic() <= end
 
-    async def decode(self, files: Sequence[bytes]) -> codec.Decoded:
+    async def decode(self, files: Sequence[bytes], deadline: float | None = None) -> codec.Decoded:
         """Decode image files beside the event loop; called from the event loop.
+
+        Args:
+            files: the encoded images.
+            deadline: second of `clock` until which this may take.
 
         Raises:
             Overloaded: as many images as the queue holds are being decoded already.
+            DeadlineExceeded: it took longer.
         """
         if self._decoding + len(files) > self.limits.queue:
             self.counts.refused(len(files))
@@ -114,7 +124,11 @@ class Service:
         self._decoding += len(files)
         try:
             loop = asyncio.get_running_loop()
-            decoded, seconds = await loop.run_in_executor(self._decoders, self._decode, files)
+            decoding = loop.run_in_executor(self._decoders, self._decode, files)
+            left = None if deadline is None else deadline - clock()
+            decoded, seconds = await asyncio.wait_for(decoding, left)
+        except TimeoutError as error:
+            raise DeadlineExceeded() from error
         finally:
             self._decoding -= len(files)
         self._decoded.add(len(files), seconds / self._threads)
@@ -162,16 +176,14 @@ class Service:
         Raises:
             DeadlineExceeded: no exit had answered any image in time.
         """
+        options.require(len(images))
         came = clock() if arrived is None else arrived
-        deadline = None
-        if options.deadline_ms is not None:
-            deadline = came + options.deadline_ms / 1e3
         try:
             future = self.scheduler.submit(
                 images,
-                self._thresholds(options.threshold, len(images)),
+                self._thresholds(options.threshold),
                 options.max_exit,
-                deadline,
+                options.due(came),
                 None if observe is None else _on_loop(observe),
             )
             result = await asyncio.wrap_future(future)
@@ -184,23 +196,19 @@ class Service:
         except asyncio.CancelledError:
             self.counts.cancelled()
             raise
-        self.counts.answered(result.answers, clock() - came, len(result.late))
+        self.counts.answered(result.answered(), clock() - came, len(result.late))
         return result
 
     def _thresholds(
-        self, wanted: float | NDArray[np.float32] | None, n: int
+        self, wanted: float | NDArray[np.float32] | None
     ) -> NDArray[np.float32] | tuple[float, ...] | None:
-        """Return one threshold for every exit but the deepest, [K-1] or [n, K-1]."""
+        """Return one threshold for every exit but the deepest: [K-1], or [n, K-1]."""
         early = len(self.policy.exits) - 1
         if wanted is None:
             return None
-        if isinstance(wanted, float | int):
-            return (wanted,) * early
-        if len(wanted) != n:
-            raise RequestError(
-                f"{len(wanted)} thresholds", f"there are {n} images", "give one, or one an image"
-            )
-        return np.repeat(wanted[:, np.newaxis], early, axis=1)
+        if isinstance(wanted, np.ndarray):
+            return np.repeat(wanted[:, np.newaxis], early, axis=1)
+        return (wanted,) * early
 
     def probabilities(self, result: Result) -> NDArray[np.float32]:
         """Return [n,C] the calibrated class probabilities, each row by its exit's temperature."""

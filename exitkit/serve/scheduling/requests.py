@@ -54,8 +54,18 @@ class Result:
         Raises:
             DeadlineExceeded: some image has none.
         """
-        if self.late and not self.answers.exit.all():
+        if self.answered() is not self.answers:
             raise DeadlineExceeded()
+
+    def answered(self) -> Answers:
+        """Return the answers of those images that have one."""
+        found = self.answers
+        if not self.late or found.exit.all():
+            return found
+        rows = found.exit > 0
+        return Answers(
+            found.label[rows], found.probability[rows], found.exit[rows], found.logits[rows]
+        )
 
 
 @dataclass(frozen=True)
