@@ -51,6 +51,8 @@ class Scheduler:
             computed at that moment may come back to a queue on top of it.
         on_batch: told of every run the number of the stage's exit, its images and its seconds,
             on the scheduler's thread.
+        rebatch: whether rows that go on wait for those of other requests. Without, a batch goes
+            through all stages alone: only for comparison, see benchmarks/serve.py.
 
     All methods may be called from any thread.
     """
@@ -61,8 +63,10 @@ class Scheduler:
         stages: Stages,
         queue: int,
         on_batch: Callable[[int, int, float], None] = lambda exit_, images, seconds: None,
+        rebatch: bool = True,
     ) -> None:
         self.engine, self.queue, self.on_batch = engine, queue, on_batch
+        self._rebatch = rebatch
         self._queues = Queues(stages, rules.full_first, PASSES * stages.whole(stages.batch))
         self._usual = engine.policy.start(1, engine.policy.thresholds, engine.policy.exits[-1])
         self._change = threading.Condition()
@@ -231,7 +235,8 @@ class Scheduler:
     def _go_on(self, stage: int, parts: list[Part], now: float) -> Batch | None:
         """Let rows wait at their next stage; where nothing else waits they are the next batch."""
         timed = any(part.deadline < NEVER for part in parts)
-        if parts and not timed and not self._given_up and not self._queues.waiting:
+        alone = not self._rebatch or not self._queues.waiting
+        if parts and alone and not timed and not self._given_up:
             alive = [part for part in parts if not part.request.over]
             return Batch(stage, alive) if alive else None
         with self._change:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from staged import Log, images
+from staged import Log, flat, images, send
 from staged import engine as make_staged
 
 from exitkit import bundle
@@ -65,6 +65,19 @@ def test_answers_do_not_depend_on_who_shares_a_batch(colours: Path, kind: str) -
     # All full (from 85 % on) but what is left at the end: rows of both stages, and the
     # survivors of the first one's.
     assert sorted(batches)[3] >= 7
+
+
+@pytest.mark.parametrize(("rebatch", "found"), [(True, [[3, 7]]), (False, [[3], [7]])])
+def test_what_two_batches_leave_goes_on_together_unless_told_otherwise(
+    log: Log, rebatch: bool, found: list[list[int]]
+) -> None:
+    scheduler = Scheduler(make_staged(log), flat(batch=4), 100, rebatch=rebatch)
+    futures = [send(scheduler, name, kind=int(name in (3, 7))) for name in range(8)]
+    log.open.set()
+    scheduler.start()
+    assert [future.result(20).answers.exit.item() for future in futures] == [1, 1, 1, 2] * 2
+    assert scheduler.close(10)
+    assert log.at(1) == found
 
 
 @pytest.mark.parametrize(
