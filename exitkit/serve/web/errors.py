@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from exitkit.errors import ExitkitError, Overloaded, RequestError
+from exitkit.serve.web.disconnect import GONE
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ def answer(error: RequestError) -> Response:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     elif error.status == 503:
         headers["Retry-After"] = "1"
+    elif error.status == 408:
+        headers["Connection"] = "close"  # the rest of the body would come
     elif error.status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="exitkit"'
     return _error(str(error), error.status, headers)
@@ -52,7 +55,7 @@ async def _status(request: Request, error: HTTPException) -> Response:
 
 
 async def _gone(request: Request, error: ClientDisconnect) -> Response:
-    return _error("the client went away", 400)
+    return _error("the client went away", GONE)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
