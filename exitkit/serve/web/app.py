@@ -14,6 +14,7 @@ from exitkit.serve.models import Models
 from exitkit.serve.settings import Settings
 from exitkit.serve.web import errors, inference, openapi, pages, predict
 from exitkit.serve.web.bodies import Application, BodyLimit, Message, Receive, Send
+from exitkit.serve.web.disconnect import GONE, LEFT
 from exitkit.serve.web.security import Security
 
 logger = logging.getLogger(__name__)
@@ -70,4 +71,5 @@ class Counted:
             await self.app(scope, receive, watched)
         finally:
             route = getattr(scope.get("route"), "name", "none")
+            status = GONE if LEFT in scope else status
             self.metrics.responded(route, status, time.perf_counter() - began)
