@@ -20,6 +20,7 @@ TOKEN = "EXITKIT_TOKEN"
         "exitkit serve mate-mobilenetv2-1 deep-resnet18-1 --port 9000",
         "exitkit serve --host 0.0.0.0 --token-file token --certificate cert.pem --key key.pem",
         "exitkit serve --workers 4 --limit queue=4096 --limit batch=64",
+        "exitkit serve --ray --replicas 1-4 --threads 2",
         "curl -F file=@image.png localhost:8000/predict",
     ),
 )
@@ -58,6 +59,7 @@ TOKEN = "EXITKIT_TOKEN"
 @groups.under(
     "How it runs",
     option("--workers", default=1, show_default=True, help="processes that share the port"),
+    option("--threads", type=int, help="that compute  [default: all cores; on Ray one a replica]"),
     option(
         "--limit",
         "limits",
@@ -74,6 +76,22 @@ TOKEN = "EXITKIT_TOKEN"
         help="log lines for people or for programs, on stderr",
     ),
 )
+@groups.under(
+    "On Ray Serve",
+    option(
+        "--ray",
+        "on_ray",
+        is_flag=True,
+        help="run replicas on the Ray cluster of RAY_ADDRESS, or on one that ends with the server",
+    ),
+    option("--replicas", metavar="N|N-M", help="2, or 1-4 as load asks for  [default: 1]"),
+    option(
+        "--replica-requests",
+        type=int,
+        metavar="N",
+        help="in hand of each replica above which there should be more of them  [default: 32]",
+    ),
+)
 def command(
     bundles: tuple[str, ...],
     port: int,
@@ -81,6 +99,9 @@ def command(
     no_grpc: bool,
     token_file: Path | None,
     limits: tuple[str, ...],
+    on_ray: bool,
+    replicas: str | None,
+    replica_requests: int | None,
     **told: Any,  # Any: the other fields of `Settings`
 ) -> None:
     """Serve BUNDLES (the latest if none is named) on http://127.0.0.1:8000.
@@ -92,18 +113,19 @@ def command(
     """
     from exitkit import runs
     from exitkit.cli import serving
-    from exitkit.serve import process
     from exitkit.serve.settings import Settings
 
     folders = tuple(runs.find_bundle(name) for name in bundles or (None,))
     settings = Settings(
         folders,
         port=port,
-        grpc_port=serving.grpc_port(port, grpc_port, no_grpc),
+        # Ray's proxies carry HTTP alone.
+        grpc_port=serving.grpc_port(port, grpc_port, no_grpc or (on_ray and grpc_port is None)),
         token=serving.token(token_file, TOKEN),
         limits=serving.limits(limits),
+        replicas=serving.replicas(on_ray, replicas, replica_requests),
         **told,
     )
     for folder in folders:
         output.note(f"serving bundle {folder.name} ({folder})")
-    process.run(settings, echo=click.echo)
+    serving.runner(settings)(settings, echo=click.echo)

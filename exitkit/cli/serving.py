@@ -2,12 +2,14 @@
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from exitkit.errors import ConfigError, unknown
 from exitkit.serve.limits import Limits
+from exitkit.serve.replicas import REQUESTS, Replicas, parse
+from exitkit.serve.settings import Settings
 
 
 def grpc_port(port: int, asked: int | None, none: bool) -> int | None:
@@ -21,6 +23,39 @@ def grpc_port(port: int, asked: int | None, none: bool) -> int | None:
     if none or asked is not None:
         return asked
     return port + 1 if port else 0
+
+
+def replicas(on_ray: bool, number: str | None, requests: int | None) -> Replicas | None:
+    """Return how many replicas there are on Ray; None without Ray.
+
+    Raises:
+        ConfigError: replicas without Ray, or no number of them.
+    """
+    if on_ray:
+        number = "1" if number is None else number
+        return parse(number, REQUESTS if requests is None else requests)
+    if number is not None or requests is not None:
+        raise ConfigError("replicas", "are for Ray", "add --ray, or take --workers")
+    return None
+
+
+def runner(settings: Settings) -> Callable[..., None]:
+    """Return what runs a server with these settings: `run(settings, echo)`.
+
+    Raises:
+        ConfigError: Ray is asked for and not installed.
+    """
+    if settings.replicas is None:
+        from exitkit.serve import process
+
+        return process.run
+    try:
+        from exitkit.serve import ray
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "--ray", f"{error.name} is not installed", 'pip install "exitkit[ray]"'
+        ) from error
+    return ray.run
 
 
 def token(file: Path | None, variable: str) -> str | None:

@@ -31,7 +31,7 @@ class Access:
 
     def __init__(self, settings: Settings) -> None:
         self._token = None if settings.token is None else settings.token.encode()
-        self._workers = settings.workers
+        self._workers, self._replicas = settings.workers, settings.replicas
         self.host = settings.host
         # Whoever reaches a loopback address is on this machine already.
         self.exposed = self._token is None and not is_loopback(settings.host)
@@ -64,7 +64,8 @@ class Access:
         """Let a request pass that loads or unloads a model.
 
         Raises:
-            Forbidden: anybody on the network could send it, or it would reach one worker only.
+            Forbidden: anybody on the network could send it, or it would reach one worker
+                or one replica only.
         """
         if self.exposed:
             raise Forbidden(
@@ -77,6 +78,12 @@ class Access:
                 "loading and unloading models",
                 f"the request reached one of {self._workers} workers, the others would not know",
                 "send SIGHUP to the server, which reloads all, or start it with one worker",
+            )
+        if self._replicas is not None:
+            raise Forbidden(
+                "loading and unloading models",
+                "the request reached one replica on Ray, the others would not know",
+                "start the server again with other bundles",
             )
 
     def warning(self) -> str | None:

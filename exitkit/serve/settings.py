@@ -5,6 +5,7 @@ from pathlib import Path
 
 from exitkit.errors import ConfigError, unknown
 from exitkit.serve.limits import Limits
+from exitkit.serve.replicas import Replicas
 
 HOST, PORT = "127.0.0.1", 8000
 LOGS = ("text", "json")
@@ -30,6 +31,7 @@ class Settings:
         token: that every request must bring; None: everybody is welcome.
         certificate, key: PEM files for TLS; None: plain HTTP.
         workers: processes that answer.
+        replicas: on Ray Serve; None: without Ray.
         log: "text" or "json".
     """
 
@@ -47,6 +49,7 @@ class Settings:
     certificate: Path | None = None
     key: Path | None = None
     workers: int = 1
+    replicas: Replicas | None = None
     log: str = "text"
 
     def __post_init__(self) -> None:
@@ -69,7 +72,15 @@ class Settings:
             raise ConfigError(
                 "TLS", "a certificate without its key, or a key alone", "give both, or none"
             )
+        if self.threads is not None and self.threads < 1:
+            raise ConfigError(f"{self.threads} threads", "nothing would compute", "give 1 or more")
         if self.workers < 1:
             raise ConfigError(f"{self.workers} workers", "nobody would answer", "give 1 or more")
+        if self.replicas is not None and (self.workers > 1 or self.grpc_port is not None):
+            raise ConfigError(
+                "a server on Ray",
+                "workers or a port of gRPC stand beside it",
+                "leave them out: there are replicas instead of workers, and HTTP alone",
+            )
         if self.log not in LOGS:
             raise unknown("log", self.log, LOGS)

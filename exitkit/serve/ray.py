@@ -1,0 +1,190 @@
+"""`exitkit serve --ray`: the same application as a Ray Serve deployment.
+
+Ray brings the proxies that take requests, the processes that answer (replicas), their places on
+the nodes of a cluster, health checks, replacement and scaling. A replica is the application of
+`web.app.create` around models of its own. Ray holds no request back, so queues, batches,
+deadlines and 429 are the scheduler's, as in a server without Ray.
+"""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import signal
+import ssl
+import urllib.request
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import ray
+from ray import serve
+
+from exitkit import bundle
+from exitkit.errors import ConfigError, EngineError
+from exitkit.serve import deployment, ports
+from exitkit.serve.access import Access
+from exitkit.serve.process import Echo
+from exitkit.serve.replicas import Replicas
+from exitkit.serve.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+NAME = "exitkit"
+# As RAY_ADDRESS has it: a cluster of our own, which ends with us.
+LOCAL = "local"
+# A replica computes on one core unless told otherwise: more cores are more replicas.
+THREADS = 1
+
+
+def run(settings: Settings, echo: Echo = logger.info) -> None:
+    """Serve bundles on Ray until SIGINT or SIGTERM; then finish what was accepted and return.
+
+    The cluster is that of the environment variable RAY_ADDRESS, else one on this machine that
+    ends with this call.
+
+    Args:
+        settings: what it is told; `replicas` is not None.
+        echo: told the operating point and the address, line by line.
+
+    Raises:
+        ConfigError: the port is in use, the machine has too few cores, or Ray Serve on the
+            cluster is used otherwise.
+        BundleError: no bundle, or a damaged one.
+        EngineError: a replica did not start.
+    """
+    scale = settings.replicas
+    assert scale is not None
+    folders = tuple(folder.resolve() for folder in settings.bundles)
+    settings = dataclasses.replace(settings, bundles=folders, threads=settings.threads or THREADS)
+    for folder in folders:
+        bundle.read_manifest(folder)
+    warning = Access(settings).warning()
+    if warning is not None:
+        echo(warning)
+    with _cluster(settings, scale) as local, _interrupted_by_signals():
+        started, url = _listen(settings)
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                _deploy(settings, scale, echo)
+                if not started:
+                    _require_route(url)
+                echo(f"ready: {url}  (docs at /docs, Ctrl-C stops)")
+                while True:
+                    signal.pause()
+        finally:
+            _leave(everything=started and not local)
+    echo("stopped")
+
+
+@contextlib.contextmanager
+def _cluster(settings: Settings, scale: Replicas) -> Iterator[bool]:
+    """Be on a cluster while the block runs; yield whether it is our own."""
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    address = os.environ.get("RAY_ADDRESS") or LOCAL
+    local = address == LOCAL
+    if local:
+        # Ray reads these two from the environment alone. Nothing is told to its makers, and who
+        # reaches the ports between its processes, which are open to the network, needs a token.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    # Of Ray's own pages and APIs a cluster of our own needs none.
+    pages = False if local else None
+    try:
+        ray.init(address=address, logging_level=logging.WARNING, include_dashboard=pages)
+    except (ConnectionError, ValueError) as error:
+        raise ConfigError(
+            f"RAY_ADDRESS={address}", f"no cluster ({error})", "give one that runs, or unset it"
+        ) from error
+    try:
+        cores, needed = ray.cluster_resources().get("CPU", 0), scale.most * (settings.threads or 1)
+        if local and needed > cores:
+            raise ConfigError(
+                f"{scale} of {settings.threads} threads",
+                f"{needed} cores are needed, there are {cores:g}",
+                "take fewer, or a cluster (RAY_ADDRESS)",
+            )
+        yield local
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _interrupted_by_signals() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGINT and on the first SIGTERM, which Ray would die of."""
+    caught = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal caught
+        if number == signal.SIGINT or not caught:
+            caught = True
+            raise KeyboardInterrupt
+
+    before = {
+        number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _listen(settings: Settings) -> tuple[bool, str]:
+    """Start Ray's proxies where there are none; return whether that was so, and their URL."""
+    status = serve.status()
+    if NAME in status.applications:
+        raise ConfigError(
+            f"application {NAME!r} on Ray", "there is one", "stop its server, or: serve shutdown"
+        )
+    scheme = "http" if settings.certificate is None else "https"
+    if status.proxies:
+        return False, f"{scheme}://{settings.host}:{settings.port}"
+    with ports.listen(settings.host, settings.port) as taken:
+        port, url = taken.getsockname()[1], f"{scheme}://{ports.place(taken)}"
+    options: dict[str, Any] = {"host": settings.host, "port": port}
+    if settings.certificate is not None:
+        options |= {"ssl_certfile": str(settings.certificate), "ssl_keyfile": str(settings.key)}
+    serve.start(http_options=options, logging_config=deployment.LOGGING)
+    return True, url
+
+
+def _deploy(settings: Settings, scale: Replicas, echo: Echo) -> None:
+    """Start the replicas, wait for them, and say what they are."""
+    try:
+        handle = serve.run(deployment.application(settings, scale), name=NAME)
+    except RuntimeError as error:
+        found = serve.status().applications[NAME]
+        texts = [error.args[0], *(part.message for part in found.deployments.values())]
+        why = next(text for text in reversed(texts) if text).strip().splitlines()[-1]
+        raise EngineError("a replica", f"did not start ({why})", "see its log") from error
+    for line in handle.lines.remote().result():
+        echo(line)
+    echo(f"{scale} on Ray, threads of each: {settings.threads}")
+
+
+def _require_route(url: str) -> None:
+    """Refuse proxies that somebody else started to listen elsewhere."""
+    unchecked = ssl.create_default_context()
+    unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
+    try:
+        with urllib.request.urlopen(f"{url}/-/routes", timeout=10, context=unchecked) as answer:
+            found = json.load(answer)
+    except (OSError, ValueError) as error:
+        found = {"": error}
+    if found.get("/") != NAME:
+        raise ConfigError(
+            f"address {url}",
+            f"Ray Serve runs on this cluster already, and does not answer there ({found})",
+            "give the --host and --port that it was started with",
+        )
+
+
+def _leave(everything: bool) -> None:
+    """Let the replicas finish and end; end Ray Serve as well if it is ours and nobody else's."""
+    while NAME in serve.status().applications:
+        with contextlib.suppress(TimeoutError):
+            serve.delete(NAME)
+    if everything and not serve.status().applications:
+        serve.shutdown()
