@@ -56,18 +56,25 @@ class ImageSpec:
 
 
 def decode(
-    source: bytes | Path, spec: ImageSpec, max_pixels: int = MAX_PIXELS
+    source: bytes | Path, spec: ImageSpec, max_pixels: int = MAX_PIXELS, name: str | None = None
 ) -> NDArray[np.uint8]:
     """Return an encoded PNG, JPEG or WebP image as uint8 pixels [H, W, 3] of the spec's size.
 
     Grey and palette images become RGB, which loses nothing; an alpha channel is dropped where
     every pixel is opaque; an image that a camera marked as turned is turned upright.
 
+    Args:
+        source: the file's bytes, or where it lies.
+        spec: what the network wants to see.
+        max_pixels: limit of one image.
+        name: of the image in errors; its path, or how many bytes it has, where None.
+
     Raises:
         BadImage: the bytes are no such image, are truncated, move, or have transparent pixels.
         TooLarge: the image has more than `max_pixels` pixels (read from its header).
     """
-    name = str(source) if isinstance(source, Path) else f"image of {len(source)} bytes"
+    if name is None:
+        name = str(source) if isinstance(source, Path) else f"image of {len(source)} bytes"
     try:
         with Image.open(
             source if isinstance(source, Path) else io.BytesIO(source), formats=FORMATS

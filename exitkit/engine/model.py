@@ -18,7 +18,7 @@ from exitkit.errors import BadImage, ConfigError
 from exitkit.policy.policy import Policy
 
 BATCH = 32
-Picture = str | Path | Image.Image | NDArray[np.uint8]
+Picture = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class Model:
         """Answer images in their order.
 
         Args:
-            pictures: paths of PNG, JPEG or WebP files, PIL images, or uint8 arrays [H, W, 3] or
-                [H, W]; an array [N, H, W, 3] is N images.
+            pictures: paths of PNG, JPEG or WebP files, their bytes, PIL images, or uint8 arrays
+                [H, W, 3] or [H, W]; an array [N, H, W, 3] is N images.
             batch_size: images that the engine gets at once.
             max_exit: number of the exit at which every image leaves at the latest.
 
@@ -90,6 +90,8 @@ class Model:
         if isinstance(picture, str | Path):
             return images.decode(Path(picture), spec)
         name = f"image {place}"
+        if isinstance(picture, bytes):
+            return images.decode(picture, spec, name=name)
         if isinstance(picture, np.ndarray):
             grey, coloured = picture.ndim == 2, picture.ndim == 3 and picture.shape[2] == 3
             if picture.dtype != np.uint8 or picture.size == 0 or not (grey or coloured):
@@ -101,7 +103,9 @@ class Model:
             picture = Image.fromarray(picture)
         if not isinstance(picture, Image.Image):
             raise BadImage(
-                name, f"is a {type(picture).__name__}", "give a path, a PIL image or a uint8 array"
+                name,
+                f"is a {type(picture).__name__}",
+                "give a path, a file's bytes, a PIL image or a uint8 array",
             )
         return images.from_pil(picture, spec, name)
 

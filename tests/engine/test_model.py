@@ -25,7 +25,7 @@ def pictures() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
 
 
-def test_arrays_pil_images_and_paths_get_the_same_answers(
+def test_arrays_pil_images_paths_and_files_get_the_same_answers(
     model: Model, pictures: np.ndarray, tmp_path: Path
 ) -> None:
     paths = []
@@ -38,6 +38,7 @@ def test_arrays_pil_images_and_paths_get_the_same_answers(
         "pil": [Image.fromarray(p) for p in pictures],
         "paths": paths,
         "names": [str(p) for p in paths],
+        "files": [p.read_bytes() for p in paths],
         "opened": [Image.open(p) for p in paths],
         "generator": (p for p in pictures),
     }
@@ -91,6 +92,7 @@ def test_threshold_and_latest_exit(tiny: Path, pictures: np.ndarray) -> None:
         (3, "image 1: is a int"),
         (Image.new("RGBA", (8, 8), (1, 2, 3, 0)), "image 1: has an alpha channel"),
         (Image.new("F", (8, 8)), "image 1: has mode F"),
+        (b"no image", "image 1: cannot be decoded"),
     ],
 )
 def test_what_is_no_image_is_named(
