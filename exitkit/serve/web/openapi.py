@@ -5,11 +5,13 @@ from typing import Any
 Json = dict[str, Any]  # Any: whatever JSON can hold
 
 
-def _body(schema: Json, text: str) -> Json:
+def content(schema: Json, text: str) -> Json:
+    """Describe a JSON body."""
     return {"description": text, "content": {"application/json": {"schema": schema}}}
 
 
-def _object(required: list[str], **properties: Json) -> Json:
+def record(required: list[str], **properties: Json) -> Json:
+    """Return the schema of an object."""
     return {"type": "object", "required": required, "properties": properties}
 
 
@@ -18,67 +20,36 @@ NUMBER: Json = {"type": "number"}
 WHOLE: Json = {"type": "integer"}
 FILE: Json = {"type": "string", "format": "binary"}
 SHARE: Json = {"type": "number", "minimum": 0, "maximum": 1}
-ERROR = _object(["error"], error=TEXT)
+ERROR = record(["error"], error=TEXT)
 THRESHOLD: Json = {**SHARE, "description": "confidence at which an image leaves, at every exit"}
 MAX_EXIT: Json = {**WHOLE, "description": "number of the exit that answers at the latest"}
+DEADLINE_MS: Json = {
+    "type": "number",
+    "exclusiveMinimum": 0,
+    "description": "milliseconds from the request's head, after which the deepest exit answers "
+    "that is finished",
+}
 
 _TEXTS = {
     400: "The request cannot be understood, or a file is no image.",
+    403: "Not from there: the server has no token, or a foreign page asks.",
     404: "No such model or version.",
     413: "Too many bytes, pixels or images.",
     415: "The body is of a kind that this route does not read.",
     429: "The queue is full; come again after the seconds in `Retry-After`.",
     500: "The engine failed.",
-    503: "The server is stopping.",
+    503: "The model is loading, or the server is stopping.",
+    504: "No exit had answered at the deadline.",
 }
 
 
-ANY_ERROR = _body(ERROR, "Every error has this body.")
+ANY_ERROR = content(ERROR, "Every error has this body.")
 
 
-def _errors(*codes: int) -> Json:
-    return {str(code): _body(ERROR, _TEXTS[code]) for code in codes}
+def errors(*codes: int) -> Json:
+    """Describe the answers with these status codes."""
+    return {str(code): content(ERROR, _TEXTS[code]) for code in codes}
 
-
-_ANSWER = _object(
-    ["label", "probability", "exit", "ms"], label=TEXT, probability=SHARE, exit=WHOLE, ms=NUMBER
-)
-_ITEM = {
-    "oneOf": [
-        {**_ANSWER, "properties": {"file": TEXT, **_ANSWER["properties"]}},
-        _object(["file", "error", "status"], file=TEXT, error=TEXT, status=WHOLE),
-    ]
-}
-_FORM = _object(
-    ["file"],
-    file={"type": "array", "items": FILE},
-    threshold=THRESHOLD,
-    max_exit=MAX_EXIT,
-)
-
-PREDICT: Json = {
-    "parameters": [
-        {"name": "threshold", "in": "query", "schema": THRESHOLD},
-        {"name": "max_exit", "in": "query", "schema": MAX_EXIT},
-    ],
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {"schema": _FORM},
-            "image/png": {"schema": FILE},
-            "image/jpeg": {"schema": FILE},
-            "image/webp": {"schema": FILE},
-            "application/octet-stream": {"schema": FILE},
-        },
-    },
-    "responses": {
-        "200": _body(
-            {"oneOf": [_ANSWER, {"type": "array", "items": _ITEM}]},
-            "One image: an object. Several: a list in their order.",
-        ),
-        **_errors(400, 413, 415, 429, 500, 503),
-    },
-}
 
 _TENSOR = {
     "name": TEXT,
@@ -86,34 +57,34 @@ _TENSOR = {
     "datatype": TEXT,
     "data": {"type": "array", "description": "numbers row by row, nested or flat"},
 }
-_REQUEST = _object(
+_REQUEST = record(
     ["inputs"],
     id=TEXT,
-    parameters=_object([], threshold=THRESHOLD, max_exit=MAX_EXIT),
+    parameters=record([], threshold=THRESHOLD, max_exit=MAX_EXIT),
     inputs={
         "type": "array",
         "minItems": 1,
         "maxItems": 1,
-        "items": _object(["name", "shape", "datatype", "data"], **_TENSOR),
+        "items": record(["name", "shape", "datatype", "data"], **_TENSOR),
     },
-    outputs={"type": "array", "items": _object(["name"], name=TEXT)},
+    outputs={"type": "array", "items": record(["name"], name=TEXT)},
 )
-_RESPONSE = _object(
+_RESPONSE = record(
     ["model_name", "outputs"],
     model_name=TEXT,
     model_version=TEXT,
     id=TEXT,
     parameters={"type": "object"},
-    outputs={"type": "array", "items": _object(list(_TENSOR), **_TENSOR)},
+    outputs={"type": "array", "items": record(list(_TENSOR), **_TENSOR)},
 )
 
 INFER: Json = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": _REQUEST}}},
     "responses": {
-        "200": _body(_RESPONSE, "Outputs in the order asked for, or all."),
-        **_errors(400, 404, 413, 429, 500, 503),
+        "200": content(_RESPONSE, "Outputs in the order asked for, or all."),
+        **errors(400, 404, 413, 429, 500, 503),
     },
 }
 
-NOT_READY: dict[int | str, Json] = {503: _body(ERROR, _TEXTS[503])}
-UNKNOWN: dict[int | str, Json] = {404: _body(ERROR, _TEXTS[404])}
+NOT_READY: dict[int | str, Json] = {503: content(ERROR, _TEXTS[503])}
+UNKNOWN: dict[int | str, Json] = {404: content(ERROR, _TEXTS[404])}

@@ -16,6 +16,8 @@ import exitkit
 Paint = Callable[..., bytes]
 # With the fixture's network: a saturated colour is sure at exit 2, a dull one is not.
 CLEAR, DULL = (255, 0, 0), (120, 140, 130)
+TIMES = {"queue_ms", "compute_ms", "ms"}
+ANSWER = {"label", "confidence", "exit", "compute", "deadline_hit"} | TIMES
 
 
 def send(url: str, *files: bytes, **more: object) -> httpx.Response:
@@ -25,12 +27,15 @@ def send(url: str, *files: bytes, **more: object) -> httpx.Response:
 
 def test_one_image_gives_one_answer(url: str, paint: Paint) -> None:
     answer = send(url, paint(*CLEAR)).json()
-    assert set(answer) == {"label", "probability", "exit", "ms"}
+    assert set(answer) == ANSWER
     # (255 / 255 - 0.5) / 0.25 = 2, the others -2: logits 4, -4, -4; softmax 1 / (1 + 2 e^-8)
     assert (answer["label"], answer["exit"]) == ("red", 2)
-    assert answer["probability"] == pytest.approx(1 / (1 + 2 * np.exp(-8)), abs=1e-6)
-    assert answer["ms"] > 0
-    assert send(url, paint(*DULL)).json()["exit"] == 4
+    assert answer["confidence"] == pytest.approx(1 / (1 + 2 * np.exp(-8)), abs=1e-6)
+    assert answer["deadline_hit"] is False
+    assert 0 < answer["compute_ms"] <= answer["compute_ms"] + answer["queue_ms"] < answer["ms"]
+    dull = send(url, paint(*DULL)).json()
+    # 1,000 and 3,000 multiply-adds; the network without exits has 5,000
+    assert (answer["compute"], dull["exit"], dull["compute"]) == (0.2, 4, 0.6)
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
@@ -58,8 +63,8 @@ def test_answers_equal_those_of_the_library(
     for want, one, many in zip(expected, alone, together, strict=True):
         assert (one["label"], one["exit"]) == (many["label"], many["exit"])
         assert (one["label"], one["exit"]) == (want.label, want.exit)
-        assert one["probability"] == pytest.approx(want.probability, abs=1e-6)
-        assert many["probability"] == pytest.approx(want.probability, abs=1e-6)
+        assert one["confidence"] == pytest.approx(want.probability, abs=1e-6)
+        assert many["confidence"] == pytest.approx(want.probability, abs=1e-6)
     assert {row.exit for row in expected} == {2, 4}
 
 
@@ -148,8 +153,8 @@ def test_bodies_that_hold_no_image(
     assert set(response.json()) == {"error"}
 
 
-def test_a_compressed_body_is_refused(url: str, paint: Paint) -> None:
-    headers = {"Content-Type": "image/png", "Content-Encoding": "gzip"}
+def test_a_body_in_another_encoding_is_refused(url: str, paint: Paint) -> None:
+    headers = {"Content-Type": "image/png", "Content-Encoding": "br"}
     response = httpx.post(f"{url}/predict", content=paint(*CLEAR), headers=headers)
     assert response.status_code == 415
     assert response.json()["error"].startswith("content-encoding")
