@@ -70,10 +70,10 @@ TOKEN = "EXITKIT_TOKEN"
     ),
     option(
         "--log",
-        metavar="text|json",
-        default="text",
+        metavar="quiet|text|json",
+        default="quiet",
         show_default=True,
-        help="log lines for people or for programs, on stderr",
+        help="a line for each request, on stderr; quiet: warnings and errors alone",
     ),
 )
 @groups.under(

@@ -61,8 +61,8 @@ class Counts:
         # By the number of an exit, to be found without making text of it.
         self._exits = {exit_: self.table["exits"][str(exit_)] for exit_ in exits}
 
-    def answered(self, answers: Answers, seconds: float, late: int = 0) -> None:
-        """Count one request.
+    def answered(self, answers: Answers, seconds: float, late: int = 0) -> dict[str, int]:
+        """Count one request; return its images by the exit that answered.
 
         Args:
             answers: of those of its images that have one.
@@ -91,6 +91,7 @@ class Counts:
             table["spent"] += spent
             table["plain"] += sum(left.values()) * self.plain_macs
             self._history.add(time.monotonic(), seconds, left, spent, total)
+        return left
 
     def ran(self, exit_: int, images: int, seconds: float) -> None:
         """Count one run of the stage that ends at an exit."""

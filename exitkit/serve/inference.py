@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from exitkit import images
 from exitkit.errors import RequestError, TooLarge
 from exitkit.images import ImageSpec
-from exitkit.serve import options
+from exitkit.serve import logs, options
 from exitkit.serve.models import VERSION
 from exitkit.serve.options import Options
 from exitkit.serve.protocol import outputs
@@ -45,6 +45,7 @@ async def infer(service: Service, request: InferRequest) -> InferResponse:
         EngineError: the engine failed.
     """
     arrived = clock() if request.arrived is None else request.arrived
+    logs.identify(request.id or "")
     wanted = outputs.check(request.outputs, service.manifest)
     tensors = _by_name(request.inputs)
     wishes = _options(request.parameters, service.manifest.exits)

@@ -6,9 +6,10 @@ and /stats say the same, whatever process answers.
 """
 
 import asyncio
+import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,13 +94,21 @@ class Metrics:
             **history.recent(table["seconds"], counts.exits, counts.plain_macs, now, uptime),
         }
 
-    async def beat(self) -> None:
-        """Tell the other processes of this server what is counted here, until cancelled."""
-        try:
+    @contextlib.asynccontextmanager
+    async def shared(self) -> AsyncIterator[None]:
+        """Tell the other processes of this server what is counted here, while the block runs."""
+
+        async def beat() -> None:
             while True:
                 self.publish()
                 await asyncio.sleep(BEAT_S)
+
+        task = None if self.folder is None else asyncio.create_task(beat())
+        try:
+            yield
         finally:
+            if task is not None:
+                task.cancel()
             self.publish()
 
     def publish(self) -> None:

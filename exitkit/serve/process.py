@@ -16,7 +16,7 @@ from typing import Any
 import uvicorn
 
 from exitkit.errors import EngineError
-from exitkit.serve import shelf, warmup
+from exitkit.serve import logs, shelf, warmup
 from exitkit.serve.access import Access
 from exitkit.serve.models import Models
 from exitkit.serve.ports import BACKLOG, listen, place
@@ -128,6 +128,7 @@ def run(settings: Settings, echo: Echo = logger.info) -> None:
             provider that cannot be had here.
         BundleError: no bundle, or a damaged one.
     """
+    logs.set_up(settings.log)
     with listen(settings.host, settings.port) as socket_:
         models = shelf.collect(settings)
         warning = Access(settings).warning()

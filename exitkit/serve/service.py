@@ -14,7 +14,7 @@ from exitkit import machine
 from exitkit.engine.model import Model
 from exitkit.errors import Overloaded
 from exitkit.policy import criteria
-from exitkit.serve import codec
+from exitkit.serve import codec, logs
 from exitkit.serve.counts import Counts, Live
 from exitkit.serve.limits import Limits
 from exitkit.serve.metrics import Metrics
@@ -196,7 +196,8 @@ class Service:
         except asyncio.CancelledError:
             self.counts.cancelled()
             raise
-        self.counts.answered(result.answered(), clock() - came, len(result.late))
+        left = self.counts.answered(result.answered(), clock() - came, len(result.late))
+        logs.answered(self.manifest.name, left)
         return result
 
     def _thresholds(

@@ -8,7 +8,7 @@ from exitkit.serve.limits import Limits
 from exitkit.serve.replicas import Replicas
 
 HOST, PORT = "127.0.0.1", 8000
-LOGS = ("text", "json")
+LOGS = ("quiet", "text", "json")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Settings:
         certificate, key: PEM files for TLS; None: plain HTTP.
         workers: processes that answer.
         replicas: on Ray Serve; None: without Ray.
-        log: "text" or "json".
+        log: "text" or "json" for a line of each request; "quiet" for warnings and errors alone.
     """
 
     bundles: tuple[Path, ...]
@@ -50,7 +50,7 @@ class Settings:
     key: Path | None = None
     workers: int = 1
     replicas: Replicas | None = None
-    log: str = "text"
+    log: str = "quiet"
 
     def __post_init__(self) -> None:
         for port in (self.port, 0 if self.grpc_port is None else self.grpc_port):

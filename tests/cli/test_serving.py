@@ -85,7 +85,7 @@ def test_the_help_shows_every_option_under_a_heading(exitkit: Exitkit) -> None:
         (["--certificate", "c.pem"], "a certificate without its key, or a key alone"),
         (["--workers", "0"], "0 workers: nobody would answer"),
         (["--threshold", "1.5"], "threshold 1.5: is not from 0 to 1"),
-        (["--log", "xml"], "log 'xml': no such log; choose one of: json, text"),
+        (["--log", "xml"], "log 'xml': no such log; choose one of: json, quiet, text"),
     ],
 )
 def test_wrong_settings_are_refused_before_anything_is_loaded(

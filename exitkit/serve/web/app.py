@@ -1,7 +1,6 @@
 """The web application: routes to the service, and what every request goes through."""
 
 import logging
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -9,13 +8,12 @@ from fastapi import FastAPI
 
 import exitkit
 from exitkit.serve.access import Access
-from exitkit.serve.metrics import Metrics
 from exitkit.serve.models import Models
 from exitkit.serve.settings import Settings
 from exitkit.serve.web import errors, inference, openapi, pages, predict
-from exitkit.serve.web.bodies import Application, BodyLimit, Message, Receive, Send
-from exitkit.serve.web.disconnect import GONE, LEFT
+from exitkit.serve.web.bodies import BodyLimit
 from exitkit.serve.web.security import Security
+from exitkit.serve.web.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +23,10 @@ def create(models: Models, settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        if not models.stop():
-            logger.warning("not everything was answered in %g s", models.limits.drain_s)
+        async with models.metrics.shared():
+            yield
+            if not models.stop():
+                logger.warning("not everything was answered in %g s", models.limits.drain_s)
 
     app = FastAPI(
         title="exitkit",
@@ -45,31 +44,5 @@ def create(models: Models, settings: Settings) -> FastAPI:
     errors.handle(app)
     app.add_middleware(BodyLimit, limit=models.limits.body_bytes)
     app.add_middleware(Security, access=Access(settings))
-    app.add_middleware(Counted, metrics=models.metrics)
+    app.add_middleware(Watch, metrics=models.metrics)
     return app
-
-
-class Counted:
-    """ASGI layer that counts every response and its time, by the name of its route."""
-
-    def __init__(self, app: Application, metrics: Metrics) -> None:
-        self.app, self.metrics = app, metrics
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Serve one connection scope."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        began, status = time.perf_counter(), 500
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            status = message.get("status", status)
-            await send(message)
-
-        try:
-            await self.app(scope, receive, watched)
-        finally:
-            route = getattr(scope.get("route"), "name", "none")
-            status = GONE if LEFT in scope else status
-            self.metrics.responded(route, status, time.perf_counter() - began)

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from exitkit.errors import ExitkitError, Overloaded, RequestError
 from exitkit.serve.web.disconnect import GONE
+from exitkit.serve.web.watch import HEADER
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,8 @@ async def _gone(request: Request, error: ClientDisconnect) -> Response:
 
 async def _unexpected(request: Request, error: Exception) -> Response:
     # Starlette raises the error again after this answer, and uvicorn logs its traceback.
-    return _error("internal error; see the server's log", 500)
+    text = f"internal error in request {request.state.note.id}; see the server's log"
+    return _error(text, 500, {HEADER: request.state.note.id})
 
 
 def _error(text: str, status: int, headers: dict[str, str] | None = None) -> Response:
