@@ -1,11 +1,9 @@
 // Renders /openapi.json: one foldable part per route, grouped by tag.
 
-function element(name, className, ...inside) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  made.append(...inside);
-  return made;
-}
+import { element as make } from "/page/element.js";
+import { read } from "/page/server.js";
+
+const element = (name, kind, ...inside) => make(name, kind ? { class: kind } : {}, ...inside);
 
 // A schema as a short text: {"label": string, "exit": integer}
 function shape(schema, depth = 0) {
@@ -55,7 +53,7 @@ function route(path, verb, about) {
   return element("details", "card", head, inside);
 }
 
-const table = await (await fetch("/openapi.json")).json();
+const table = await read("/openapi.json");
 document.getElementById("summary").textContent = `${table.info.summary} Version ${table.info.version}.`;
 const groups = new Map();
 for (const [path, verbs] of Object.entries(table.paths))

@@ -1,0 +1,44 @@
+// From numbers to places on a chart, and round numbers for its axes.
+
+// At most about `count` round numbers from low to high.
+export function ticks(low, high, count) {
+  const rough = (high - low) / count || 1;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((s) => s >= rough * (1 - 1e-9));
+  const found = [];
+  for (let at = Math.ceil(low / step - 1e-9) * step; at <= high + step * 1e-6; at += step)
+    found.push(Number(at.toPrecision(12)));
+  return found;
+}
+
+// A function that puts low..high at from..to, in pixels.
+export const linear = (low, high, from, to) => (value) =>
+  from + ((value - low) / (high - low || 1)) * (to - from);
+
+// The next round number above: the top of an axis that begins at zero.
+export function above(value) {
+  const marks = ticks(0, value || 1, 3);
+  const step = marks[1] ?? 1;
+  return Math.ceil((value || 1) / step - 1e-9) * step;
+}
+
+// A path through points [x, y]; it is interrupted where y is null.
+export function path(points) {
+  let text = "", on = false;
+  for (const [x, y] of points) {
+    if (y !== null) text += `${on ? "L" : "M"}${x.toFixed(1)},${y.toFixed(1)}`;
+    on = y !== null;
+  }
+  return text;
+}
+
+// Calls `draw(width)` now and whenever the width of `place` is another one.
+export function fitted(place, draw) {
+  let width = 0;
+  const watch = new ResizeObserver(() => {
+    if (place.clientWidth === width) return;
+    width = place.clientWidth;
+    if (width) draw(width);
+  });
+  watch.observe(place);
+}
