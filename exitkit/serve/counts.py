@@ -10,6 +10,9 @@ from exitkit.serve.buckets import CONFIDENCE, IMAGES, SECONDS
 from exitkit.serve.history import History
 from exitkit.serve.tables import Table
 
+# Of requests, as [how many, seconds]; the names are Triton's.
+SPANS = ("success", "fail", "queue", "compute_input", "compute_infer", "compute_output")
+
 
 @dataclass(frozen=True)
 class Live:
@@ -93,6 +96,14 @@ class Counts:
             self._history.add(time.monotonic(), seconds, left, spent, total)
         return left
 
+    def spent(self, **seconds: float) -> None:
+        """Count spans of one request, by the names of SPANS."""
+        with self._lock:
+            spans = self.table["spans"]
+            for name, value in seconds.items():
+                spans[name][0] += 1
+                spans[name][1] += value
+
     def ran(self, exit_: int, images: int, seconds: float) -> None:
         """Count one run of the stage that ends at an exit."""
         with self._lock:
@@ -119,7 +130,7 @@ class Counts:
 def _empty() -> Table:
     return {
         "exits": {}, "spent": 0.0, "plain": 0.0, "refused": 0, "late": 0, "cancelled": 0,
-        "seconds": {},
+        "seconds": {}, "spans": {name: [0, 0.0] for name in SPANS},
     }  # fmt: skip
 
 

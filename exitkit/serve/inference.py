@@ -51,15 +51,18 @@ async def infer(service: Service, request: InferRequest) -> InferResponse:
     wishes = _options(request.parameters, service.manifest.exits)
     if THRESHOLD in tensors:
         wishes = _per_image(tensors[THRESHOLD], wishes)
-    inputs = await _images(service, tensors[IMAGES])
+    inputs = await _images(service, tensors[IMAGES], wishes, arrived)
     result = await service.answer(inputs, wishes, arrived=arrived)
-    return InferResponse(
+    began = clock()
+    response = InferResponse(
         service.manifest.name,
         VERSION,
         outputs.make(wanted, service, result),
         request.id,
         outputs.parameters(service, result, wishes),
     )
+    service.counts.spent(compute_output=clock() - began)
+    return response
 
 
 def _by_name(tensors: tuple[Tensor, ...]) -> dict[str, Tensor]:
@@ -113,13 +116,16 @@ def _per_image(tensor: Tensor, wishes: Options) -> Options:
     return dataclasses.replace(wishes, threshold=tensor.data.reshape(-1))
 
 
-async def _images(service: Service, tensor: Tensor) -> NDArray[np.float32]:
+async def _images(
+    service: Service, tensor: Tensor, wishes: Options, arrived: float
+) -> NDArray[np.float32]:
     """Return the network's input [n, 3, H, W], whatever form the images came in."""
     spec = service.manifest.image
     if tensor.datatype == "BYTES":
         _check_shape(tensor, (), service.limits.samples)
         assert isinstance(tensor.data, list)
-        return await _decoded(service, tensor.data)
+        wishes.require(len(tensor.data))
+        return await _decoded(service, tensor.data, wishes.due(arrived))
     if tensor.datatype not in ("FP32", "UINT8"):
         raise RequestError(
             f"datatype {tensor.datatype}",
@@ -128,10 +134,15 @@ async def _images(service: Service, tensor: Tensor) -> NDArray[np.float32]:
         )
     _check_shape(tensor, (3, spec.height, spec.width), service.limits.samples)
     assert isinstance(tensor.data, np.ndarray)
+    wishes.require(len(tensor.data))
     prepare = _normalised if tensor.datatype == "FP32" else _pixels
+    began = clock()
     if tensor.data.nbytes > INLINE_BYTES:
-        return await asyncio.to_thread(prepare, tensor.data, spec)
-    return prepare(tensor.data, spec)
+        inputs = await asyncio.to_thread(prepare, tensor.data, spec)
+    else:
+        inputs = prepare(tensor.data, spec)
+    service.counts.spent(compute_input=clock() - began)
+    return inputs
 
 
 def _check_shape(tensor: Tensor, rest: tuple[int, ...], samples: int) -> None:
@@ -163,9 +174,9 @@ def _pixels(data: NDArray[np.uint8], spec: ImageSpec) -> NDArray[np.float32]:
     return images.normalise(data.transpose(0, 2, 3, 1), spec)
 
 
-async def _decoded(service: Service, files: list[bytes]) -> NDArray[np.float32]:
+async def _decoded(service: Service, files: list[bytes], due: float | None) -> NDArray[np.float32]:
     """Decode image files; one that is no image fails the request, which has no place for it."""
-    decoded = await service.decode(files)
+    decoded = await service.decode(files, due)
     for place, failure in enumerate(decoded.failures, 1):
         if failure is not None and len(files) > 1:
             asked = f"file {place} of {len(files)}, {failure.asked}"

@@ -76,6 +76,11 @@ class Metrics:
         """Return everything in Prometheus' text format."""
         return exposition.text(self._merged())
 
+    def models(self) -> Table:
+        """Return what is counted of each model, by its name; `Counts` says what stands there."""
+        models: Table = self._merged()["models"]
+        return models
+
     def stats(self, model: str) -> dict[str, Any]:  # Any: whatever JSON can hold
         """Return the numbers of the page of a model that is loaded."""
         counts, merged, now = self._models[model], self._merged(), time.monotonic()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from exitkit import machine
 from exitkit.engine.model import Model
-from exitkit.errors import Overloaded
+from exitkit.errors import ExitkitError, Overloaded
 from exitkit.policy import criteria
 from exitkit.serve import codec, logs
 from exitkit.serve.counts import Counts, Live
@@ -132,6 +132,7 @@ class Service:
         finally:
             self._decoding -= len(files)
         self._decoded.add(len(files), seconds / self._threads)
+        self.counts.spent(compute_input=seconds)
         return decoded
 
     def _decode(self, files: Sequence[bytes]) -> tuple[codec.Decoded, float]:
@@ -187,18 +188,24 @@ class Service:
                 None if observe is None else _on_loop(observe),
             )
             result = await asyncio.wrap_future(future)
-        except Overloaded:
-            self.counts.refused(len(images))
-            raise
-        except DeadlineExceeded:
-            self.counts.late(len(images))
+        except ExitkitError as error:
+            self._failed(error, len(images), clock() - came)
             raise
         except asyncio.CancelledError:
             self.counts.cancelled()
             raise
-        left = self.counts.answered(result.answered(), clock() - came, len(result.late))
+        seconds = clock() - came
+        left = self.counts.answered(result.answered(), seconds, len(result.late))
         logs.answered(self.manifest.name, left)
+        self.counts.spent(success=seconds, queue=result.queue_s, compute_infer=result.compute_s)
         return result
+
+    def _failed(self, error: ExitkitError, images: int, seconds: float) -> None:
+        self.counts.spent(fail=seconds)
+        if isinstance(error, Overloaded):
+            self.counts.refused(images)
+        elif isinstance(error, DeadlineExceeded):
+            self.counts.late(images)
 
     def _thresholds(
         self, wanted: float | NDArray[np.float32] | None

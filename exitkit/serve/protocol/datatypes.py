@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from exitkit.errors import RequestError
 
-NUMPY = {
+NUMPY: dict[str, np.dtype[Any]] = {  # Any: of every datatype
     "BOOL": np.dtype("?"),
     "UINT8": np.dtype("u1"),
     "UINT16": np.dtype("<u2"),

@@ -4,12 +4,18 @@ from typing import Any
 
 import orjson
 
+import exitkit
 from exitkit.serve.models import VERSION
 from exitkit.serve.protocol.outputs import OUTPUTS
 from exitkit.serve.service import Service
 
 Json = dict[str, Any]  # Any: whatever JSON can hold
 PLATFORM = "onnx_onnxv1"
+
+
+def server() -> Json:
+    """Name the server and the protocol's extensions that it speaks."""
+    return {"name": "exitkit", "version": exitkit.__version__, "extensions": []}
 
 
 def metadata(service: Service) -> Json:
@@ -45,6 +51,35 @@ def metadata(service: Service) -> Json:
         # The protocol allows strings only.
         "properties": {k: orjson.dumps(v).decode() for k, v in properties.items()},
     }
+
+
+def config(service: Service) -> Json:
+    """Describe a model as Triton's configuration does.
+
+    The first axis of every tensor is the batch, of which Triton's shapes do not speak.
+    """
+    table = metadata(service)
+    return {
+        "name": table["name"],
+        "platform": PLATFORM,
+        "backend": "exitkit",
+        "max_batch_size": service.limits.samples,
+        "version_policy": {"latest": {"num_versions": 1}},
+        "input": [{**_configured(row), "optional": False} for row in table["inputs"]],
+        "output": [_configured(row) for row in table["outputs"]],
+        "dynamic_batching": {"max_queue_delay_microseconds": 0},
+        "model_transaction_policy": {"decoupled": False},
+        "response_cache": {"enable": False},
+    }
+
+
+def _configured(row: Json) -> Json:
+    """Turn a tensor of the metadata into one of the configuration."""
+    kind = "STRING" if row["datatype"] == "BYTES" else row["datatype"]
+    table = {"name": row["name"], "data_type": f"TYPE_{kind}", "dims": row["shape"][1:]}
+    if not table["dims"]:  # Triton knows no tensor without axes beside the batch
+        return {**table, "dims": [1], "reshape": {"shape": []}}
+    return table
 
 
 def _tensor(name: str, datatype: str, shape: list[int]) -> Json:

@@ -82,7 +82,8 @@ def _tensor(output: Wanted, service: Service, result: Result) -> Tensor:
     if output.name == "probabilities":
         array = service.probabilities(result)
     elif output.name == "compute":
-        array = _shares(service, answers.exit)
+        shares = [service.shares[k] for k in answers.exit.tolist()]
+        array = np.asarray(shares, dtype=np.float32)
     else:
         array = columns[output.name]
     return Tensor(output.name, OUTPUTS[output.name], array.shape, array)
@@ -96,13 +97,6 @@ def _best(table: NDArray[np.float32], most: int, classes: tuple[str, ...]) -> li
         for row, best in zip(table, order.tolist(), strict=True)
         for k in best
     ]
-
-
-def _shares(service: Service, exits: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return [n] what each image cost, of the network without exits."""
-    tradeoff = service.tradeoff
-    macs = dict(zip(tradeoff.exits, tradeoff.macs, strict=True))
-    return np.asarray([macs[int(k)] / tradeoff.plain_macs for k in exits], dtype=np.float32)
 
 
 def parameters(service: Service, result: Result, wishes: Options) -> Parameters:

@@ -10,7 +10,7 @@ import exitkit
 from exitkit.serve.access import Access
 from exitkit.serve.models import Models
 from exitkit.serve.settings import Settings
-from exitkit.serve.web import errors, inference, openapi, pages, predict
+from exitkit.serve.web import about, errors, inference, openapi, pages, predict, repository
 from exitkit.serve.web.bodies import BodyLimit
 from exitkit.serve.web.security import Security
 from exitkit.serve.web.watch import Watch
@@ -39,7 +39,7 @@ def create(models: Models, settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.models = models
-    for area in (predict, inference, pages):
+    for area in (predict, about, inference, repository, pages):
         app.include_router(area.router)
     errors.handle(app)
     app.add_middleware(BodyLimit, limit=models.limits.body_bytes)

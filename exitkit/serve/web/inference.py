@@ -1,62 +1,27 @@
-"""The routes of the Open Inference Protocol v2, with and without the model's version."""
+"""Inference by the Open Inference Protocol v2: from the request's bytes to the answer's."""
 
 import asyncio
 from reprlib import repr as brief  # what clients sent may be long
-from typing import Any
 
-import orjson
 from fastapi import APIRouter, Request, Response
 
-import exitkit
 from exitkit.errors import RequestError
 from exitkit.serve import inference
 from exitkit.serve.models import Models
-from exitkit.serve.protocol import describe
+from exitkit.serve.protocol.records import InferResponse
 from exitkit.serve.scheduling.scheduler import clock
-from exitkit.serve.web import openapi, wire
+from exitkit.serve.web import compression, openapi_infer, raw, wire
+from exitkit.serve.web.disconnect import unless_gone
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
 HEADER = "Inference-Header-Content-Length"
 DIGITS = 12  # of a length; more would be no body that any limit lets pass
 
 
-@router.get("", name="server")
-async def server() -> dict[str, Any]:
-    """Name the server and the protocol's extensions that it speaks."""
-    return {"name": "exitkit", "version": exitkit.__version__, "extensions": []}
-
-
-@router.get("/health/live", name="live")
-async def live() -> dict[str, bool]:
-    """Tell that the process answers."""
-    return {"live": True}
-
-
-@router.get("/health/ready", name="ready", responses=openapi.NOT_READY)
-async def ready(request: Request) -> Response:
-    """Tell whether new requests are welcome: 200, or 503 while the server stops."""
-    return _ready(request, {"live": True}, _models(request).ready)
-
-
-@router.get("/models/{model}", name="metadata", responses=openapi.UNKNOWN)
-@router.get("/models/{model}/versions/{version}", name="metadata", responses=openapi.UNKNOWN)
-async def metadata(request: Request, model: str, version: str | None = None) -> Response:
-    """Describe the model's input, outputs, exits and their cost."""
-    return _json(describe.metadata(_models(request).get(model, version)))
-
-
-@router.get("/models/{model}/ready", name="model_ready", responses=openapi.UNKNOWN)
-@router.get(
-    "/models/{model}/versions/{version}/ready", name="model_ready", responses=openapi.UNKNOWN
+@router.post("/models/{model}/infer", name="infer", openapi_extra=openapi_infer.INFER)
+@router.post(
+    "/models/{model}/versions/{version}/infer", name="infer", openapi_extra=openapi_infer.INFER
 )
-async def model_ready(request: Request, model: str, version: str | None = None) -> Response:
-    """Tell whether the model takes requests."""
-    ready = _models(request).is_ready(model, version)
-    return _ready(request, {"name": model}, ready)
-
-
-@router.post("/models/{model}/infer", name="infer", openapi_extra=openapi.INFER)
-@router.post("/models/{model}/versions/{version}/infer", name="infer", openapi_extra=openapi.INFER)
 async def infer(request: Request, model: str, version: str | None = None) -> Response:
     """Classify images: tensors in JSON or binary, or image files as binary elements.
 
@@ -66,16 +31,38 @@ async def infer(request: Request, model: str, version: str | None = None) -> Res
     """
     arrived = clock()
     header = _header(request)
-    body = await request.body()
+    body = await _body(request)
     with _models(request).use(model, version) as service:
-        if header is None and len(body) > inference.INLINE_BYTES:
+        if header == 0:
+            asked, form = raw.read(body, service.manifest.image, arrived)
+        elif (len(body) if header is None else header) > inference.INLINE_BYTES:
             asked, form = await asyncio.to_thread(wire.read, body, header, arrived)
         else:
             asked, form = wire.read(body, header, arrived)
-        written, length = wire.write(await inference.infer(service, asked), form)
-    if length is None:
-        return Response(written, media_type="application/json")
-    return Response(written, headers={HEADER: str(length)}, media_type="application/octet-stream")
+        response = await unless_gone(request.receive, inference.infer(service, asked))
+    return await _written(response, form, request.headers.get("accept-encoding"))
+
+
+async def _written(response: InferResponse, form: wire.Form, accepted: str | None) -> Response:
+    body, length = wire.write(response, form)
+    headers, kind = {}, "application/json"
+    if length is not None:
+        headers[HEADER], kind = str(length), "application/octet-stream"
+    encoding = compression.choose(accepted) if len(body) > compression.WORTH_BYTES else None
+    if encoding is not None:
+        body = await asyncio.to_thread(compression.pack, body, encoding)
+        headers["Content-Encoding"] = encoding
+    return Response(body, headers=headers, media_type=kind)
+
+
+async def _body(request: Request) -> bytes:
+    """Return the request's body, unpacked."""
+    body = await request.body()
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding == "identity":
+        return body
+    limit = _models(request).limits.body_bytes
+    return await asyncio.to_thread(compression.unpack, body, encoding, limit)
 
 
 def _header(request: Request) -> int | None:
@@ -93,14 +80,3 @@ def _header(request: Request) -> int | None:
 def _models(request: Request) -> Models:
     models: Models = request.app.state.models
     return models
-
-
-def _ready(request: Request, table: dict[str, Any], ready: bool) -> Response:
-    if ready:
-        return _json({**table, "ready": True})
-    why = "stopping" if _models(request).draining else "loading"
-    return _json({**table, "ready": False, "error": f"the server is {why}"}, 503)
-
-
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(value), status, media_type="application/json")

@@ -83,6 +83,10 @@ def test_openapi_names_every_route_and_no_422(url: str) -> None:
         "/v2/health/ready", "/v2/models/{model}", "/v2/models/{model}/versions/{version}",
         "/v2/models/{model}/ready", "/v2/models/{model}/versions/{version}/ready",
         "/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer",
+        "/v2/models/{model}/config", "/v2/models/{model}/versions/{version}/config",
+        "/v2/models/{model}/stats", "/v2/models/{model}/versions/{version}/stats",
+        "/v2/models/stats", "/v2/repository/index", "/v2/repository/models/{model}/load",
+        "/v2/repository/models/{model}/unload",
     } == set(table["paths"])  # fmt: skip
     statuses = table["paths"]["/predict"]["post"]["responses"]
     assert {"200", "400", "413", "415", "429", "503"} <= set(statuses)

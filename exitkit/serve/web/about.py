@@ -1,0 +1,105 @@
+"""What the server and its models are, whether they are ready, and what they have done."""
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+import exitkit
+from exitkit.serve.models import Models
+from exitkit.serve.protocol import describe, statistics
+from exitkit.serve.web import openapi_infer
+
+router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+)
+MODEL, VERSIONED = "/models/{model}", "/models/{model}/versions/{version}"
+
+
+@router.get("", name="server", responses=openapi_infer.SERVER)
+async def server() -> Response:
+    """Name the server and the protocol's extensions that it speaks."""
+    return _json({"name": "exitkit", "version": exitkit.__version__, "extensions": EXTENSIONS})
+
+
+@router.head("/health/live", name="live", include_in_schema=False)
+@router.get("/health/live", name="live", responses=openapi_infer.LIVE)
+async def live() -> Response:
+    """Tell that the process answers."""
+    return _json({"live": True})
+
+
+@router.head("/health/ready", name="ready", include_in_schema=False)
+@router.get("/health/ready", name="ready", responses=openapi_infer.READY)
+async def ready(request: Request) -> Response:
+    """Tell whether new requests are welcome: 200, or 503 while the server loads or stops."""
+    return _ready(request, {"live": True}, _models(request).ready)
+
+
+# Before the routes of models: no model can be called stats.
+@router.get("/models/stats", name="statistics", responses=openapi_infer.STATISTICS)
+async def all_statistics(request: Request) -> Response:
+    """Return the statistics of all models that are loaded, and of their stages."""
+    models = _models(request)
+    return _statistics(models, [row.name for row in models.index() if row.state == "READY"])
+
+
+@router.get(MODEL, name="metadata", responses=openapi_infer.METADATA)
+@router.get(VERSIONED, name="metadata", responses=openapi_infer.METADATA)
+async def metadata(request: Request, model: str, version: str | None = None) -> Response:
+    """Describe the model's input, outputs, exits and their cost."""
+    return _json(describe.metadata(_models(request).get(model, version)))
+
+
+@router.get(MODEL + "/config", name="config", responses=openapi_infer.CONFIG)
+@router.get(VERSIONED + "/config", name="config", responses=openapi_infer.CONFIG)
+async def config(request: Request, model: str, version: str | None = None) -> Response:
+    """Describe the model as Triton's model configuration does."""
+    return _json(describe.config(_models(request).get(model, version)))
+
+
+@router.get(MODEL + "/stats", name="statistics", responses=openapi_infer.STATISTICS)
+@router.get(VERSIONED + "/stats", name="statistics", responses=openapi_infer.STATISTICS)
+async def model_statistics(request: Request, model: str, version: str | None = None) -> Response:
+    """Return how often the model and each of its stages ran, and how long they took."""
+    models = _models(request)
+    models.get(model, version)
+    return _statistics(models, [model])
+
+
+@router.head(MODEL + "/ready", name="model_ready", include_in_schema=False)
+@router.head(VERSIONED + "/ready", name="model_ready", include_in_schema=False)
+@router.get(MODEL + "/ready", name="model_ready", responses=openapi_infer.MODEL_READY)
+@router.get(VERSIONED + "/ready", name="model_ready", responses=openapi_infer.MODEL_READY)
+async def model_ready(request: Request, model: str, version: str | None = None) -> Response:
+    """Tell whether the model takes requests."""
+    ready = _models(request).is_ready(model, version)
+    return _ready(request, {"name": model}, ready)
+
+
+def _models(request: Request) -> Models:
+    models: Models = request.app.state.models
+    return models
+
+
+def _statistics(models: Models, names: list[str]) -> Response:
+    tables = models.metrics.models()
+    rows = [row for name in names for row in statistics.of(name, tables[name])]
+    return _json({"model_stats": rows})
+
+
+def _ready(request: Request, table: dict[str, Any], ready: bool) -> Response:
+    if ready:
+        return _json({**table, "ready": True})
+    why = "stopping" if _models(request).draining else "loading"
+    return _json({**table, "ready": False, "error": f"the server is {why}"}, 503)
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(value), status, media_type="application/json")
