@@ -1,17 +1,13 @@
 """A cascade in the runtimes of JavaScript: native in Node, and the browser's WebAssembly."""
 
-import hashlib
 import json
-import os
 import re
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import hand_made
+import javascript
 import numpy as np
 import onnxruntime
 import pytest
@@ -27,57 +23,10 @@ from exitkit.export.precision import calibration, int8
 from exitkit.models.build import build
 from exitkit.policy.policy import Policy
 
-ROOT = Path(__file__).resolve().parents[3]
-SOURCE = ROOT / "tests" / "npm"
-KEPT = ROOT / "build" / "npm"  # git ignores it
-LEAST = 20
-
-
-def program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        pytest.fail(f"{name} is missing: install Node.js {LEAST} or later, which brings it")
-    return found
-
-
-def run(*command: str, folder: Path | None = None) -> str:
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        pytest.fail(f"{' '.join(command)} failed:\n{done.stdout[-2000:]}")
-    return done.stdout
-
 
 @pytest.fixture(scope="module")
 def packages() -> Path:
-    """The folder with node_modules, installed once per lock file."""
-    version = run(program("node"), "--version").strip()
-    if int(version.lstrip("v").split(".")[0]) < LEAST:
-        pytest.fail(f"node is {version}: install Node.js {LEAST} or later")
-    npm = program("npm")
-    files = [SOURCE / "package.json", SOURCE / "package-lock.json"]
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
-    kept = KEPT / digest
-    if kept.is_dir():
-        return kept
-    KEPT.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=KEPT, prefix=f".{digest}."))
-    try:
-        for file in files:
-            shutil.copy(file, folder)
-        # The packages' install scripts would only fetch libraries for GPUs.
-        run(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", folder=folder)
-        if not kept.is_dir():  # else another test process was faster
-            os.rename(folder, kept)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return kept
+    return javascript.packages()
 
 
 @dataclass(frozen=True)
@@ -173,8 +122,16 @@ def test_the_cascade_takes_the_same_exits_outside_python(
     )
     cascade.write(case.files, EXITS, case.temperatures, form, {})
     write_table(table, expected)
-    script = str(SOURCE / "exits.mjs")
-    run(program("node"), script, str(packages), runtime, str(form), str(table), str(answers))
+    script = str(javascript.SOURCE / "exits.mjs")
+    javascript.run(
+        javascript.program("node"),
+        script,
+        str(packages),
+        runtime,
+        str(form),
+        str(table),
+        str(answers),
+    )
     raw = answers.read_bytes()
     count = expected.exit.size
     exits, labels = np.frombuffer(raw, "<i4", 2 * count).reshape(2, *expected.exit.shape)
@@ -189,6 +146,6 @@ def test_the_cascade_takes_the_same_exits_outside_python(
 
 
 def test_the_packages_are_pinned_and_the_lock_file_names_no_registry() -> None:
-    versions = json.loads((SOURCE / "package.json").read_text())["dependencies"].values()
+    versions = json.loads((javascript.SOURCE / "package.json").read_text())["dependencies"].values()
     assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in versions)
-    assert '"resolved"' not in (SOURCE / "package-lock.json").read_text()
+    assert '"resolved"' not in (javascript.SOURCE / "package-lock.json").read_text()
