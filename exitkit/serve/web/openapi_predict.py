@@ -46,7 +46,12 @@ _FAILURE = record(["error", "status"], file=TEXT, error=TEXT, status=WHOLE)
 _ITEM = {"oneOf": [{**_ANSWER, "properties": {"file": TEXT, **_ANSWER["properties"]}}, _FAILURE]}
 _WISHES: Json = {"max_exit": MAX_EXIT, "deadline_ms": DEADLINE_MS, "top": _TOP}
 _FORM: Json = {
-    **record(["file"], file={"type": "array", "items": FILE}, threshold=_THRESHOLDS, **_WISHES)
+    **record(
+        ["file"],
+        file={"type": "array", "items": FILE, "minItems": 1},
+        threshold=_THRESHOLDS,
+        **_WISHES,
+    )
 }
 _BESIDE: Json = {"threshold": {"oneOf": [THRESHOLD, _THRESHOLDS]}, **_WISHES}
 _JSON: Json = {
