@@ -17,6 +17,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from exitkit.errors import BadImage, RequestError, TooLarge
 from exitkit.serve.limits import Limits
+from exitkit.serve.web import compression
 from exitkit.serve.web.wishes import IN_BODY, once
 
 RAW = ("image/", "application/octet-stream")
@@ -82,7 +83,7 @@ async def _whole(request: Request, limits: Limits) -> bytes:
     body, encoding = await request.body(), request.headers.get(ENCODING, PLAIN)
     if encoding.lower() == PLAIN:
         return body
-    raise UnsupportedType("content-encoding", "bodies are read as they are", "send it plain")
+    return await asyncio.to_thread(compression.unpack, body, encoding, limits.body_bytes)
 
 
 async def _pieces(request: Request, limits: Limits) -> AsyncGenerator[bytes]:

@@ -1,8 +1,11 @@
 """POST /predict of a real server, asked by real clients."""
 
+import base64
+import gzip
 import json
 import shutil
 import subprocess
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,6 +154,22 @@ def test_bodies_that_hold_no_image(
     assert response.status_code == status
     assert says in response.json()["error"]
     assert set(response.json()) == {"error"}
+
+
+@pytest.mark.parametrize("kind", ["gzip", "deflate"])
+def test_a_compressed_body_is_unpacked(url: str, paint: Paint, kind: str) -> None:
+    pack = gzip.compress if kind == "gzip" else zlib.compress
+    form = httpx.Request("POST", url, files={"file": ("x.png", paint(*CLEAR))})
+    form.read()
+    for body, media in (
+        (paint(*CLEAR), "image/png"),
+        (form.content, form.headers["Content-Type"]),
+        (json.dumps({"image": base64.b64encode(paint(*CLEAR)).decode()}), "application/json"),
+    ):
+        packed = pack(body.encode() if isinstance(body, str) else body)
+        headers = {"Content-Type": media, "Content-Encoding": kind}
+        answer = httpx.post(f"{url}/predict", content=packed, headers=headers)
+        assert answer.json()["label"] == "red"
 
 
 def test_a_body_in_another_encoding_is_refused(url: str, paint: Paint) -> None:
