@@ -11,11 +11,19 @@ from exitkit.serve.service import Service
 
 Json = dict[str, Any]  # Any: whatever JSON can hold
 PLATFORM = "onnx_onnxv1"
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+)
 
 
 def server() -> Json:
     """Name the server and the protocol's extensions that it speaks."""
-    return {"name": "exitkit", "version": exitkit.__version__, "extensions": []}
+    return {"name": "exitkit", "version": exitkit.__version__, "extensions": EXTENSIONS}
 
 
 def metadata(service: Service) -> Json:

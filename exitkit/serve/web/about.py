@@ -5,27 +5,18 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Request, Response
 
-import exitkit
 from exitkit.serve.models import Models
 from exitkit.serve.protocol import describe, statistics
 from exitkit.serve.web import openapi_infer
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
-EXTENSIONS = (
-    "binary_tensor_data",
-    "classification",
-    "model_configuration",
-    "model_repository",
-    "parameters",
-    "statistics",
-)
 MODEL, VERSIONED = "/models/{model}", "/models/{model}/versions/{version}"
 
 
 @router.get("", name="server", responses=openapi_infer.SERVER)
 async def server() -> Response:
     """Name the server and the protocol's extensions that it speaks."""
-    return _json({"name": "exitkit", "version": exitkit.__version__, "extensions": EXTENSIONS})
+    return _json(describe.server())
 
 
 @router.head("/health/live", name="live", include_in_schema=False)
