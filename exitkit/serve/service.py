@@ -66,7 +66,7 @@ class Service:
         self.policy = model.policy
         # Of the plain network's multiply-adds, by the exit that an image leaves at.
         self.shares = {
-            exit_: macs / tradeoff.plain_macs
+            exit_: round(macs / tradeoff.plain_macs, 6)
             for exit_, macs in zip(tradeoff.exits, tradeoff.macs, strict=True)
         }
         self.counts: Counts
