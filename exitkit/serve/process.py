@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -19,10 +19,13 @@ from exitkit.errors import EngineError
 from exitkit.serve import logs, shelf, warmup
 from exitkit.serve.access import Access
 from exitkit.serve.models import Models
-from exitkit.serve.ports import BACKLOG, listen, place
+from exitkit.serve.ports import BACKLOG, listen, place, reserve
 from exitkit.serve.scheduling.scheduler import LAST_RUN_S
 from exitkit.serve.settings import Settings
 from exitkit.serve.web import app
+
+if TYPE_CHECKING:
+    from exitkit.serve.rpc.listener import Listener
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +38,17 @@ class _Server(uvicorn.Server):
     """A uvicorn server that ends well: a signal stops it, and it returns instead of dying."""
 
     def __init__(
-        self, models: Models, settings: Settings, socket_: socket.socket, echo: Echo
+        self,
+        models: Models,
+        settings: Settings,
+        socket_: socket.socket,
+        held: socket.socket | None,
+        echo: Echo,
     ) -> None:
+        self.listener = None if held is None else _listener(models, settings, place(held))
         super().__init__(
             uvicorn.Config(
-                app.create(models, settings),
+                app.create(models, settings, self.listener or contextlib.nullcontext()),
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -82,6 +91,8 @@ class _Server(uvicorn.Server):
             for name in self.models.names:
                 for line in warmup.describe(self.models.get(name)):
                     self.echo(line)
+            if self.listener is not None:
+                self.echo(f"gRPC: {self.listener.place}")
             self.echo(f"ready: {address(self.socket)}  (docs at /docs, Ctrl-C stops)")
         self.loaded.set()
 
@@ -89,6 +100,8 @@ class _Server(uvicorn.Server):
         """Stop accepting; answer what was accepted, after `drain_s` with 503."""
         loop, models = asyncio.get_running_loop(), self.models
         models.drain()
+        if self.listener is not None:
+            self.listener.close()
         end = loop.call_later(models.limits.drain_s, loop.run_in_executor, None, models.give_up)
         await super().shutdown(sockets)
         end.cancel()
@@ -129,12 +142,12 @@ def run(settings: Settings, echo: Echo = logger.info) -> None:
         BundleError: no bundle, or a damaged one.
     """
     logs.set_up(settings.log)
-    with listen(settings.host, settings.port) as socket_:
+    with listen(settings.host, settings.port) as socket_, _held(settings) as held:
         models = shelf.collect(settings)
         warning = Access(settings).warning()
         if warning is not None:
             echo(warning)
-        _Server(models, settings, socket_, echo).serve_here()
+        _Server(models, settings, socket_, held, echo).serve_here()
         late = f"not everything was answered within {models.limits.drain_s:g} s"
         echo(f"stopped; {'everything accepted was answered' if models.drained else late}")
 
@@ -152,8 +165,8 @@ def server(
     measures no pools unless told otherwise; `settings` are the fields of `Settings`.
     """
     told = Settings(folders, port=port, pool=pool, **settings)
-    with listen(told.host, told.port) as socket_:
-        running = _Server(shelf.collect(told), told, socket_, logger.info)
+    with listen(told.host, told.port) as socket_, _held(told) as held:
+        running = _Server(shelf.collect(told), told, socket_, held, logger.info)
         ended: list[Exception] = []
 
         def serve() -> None:
@@ -177,6 +190,23 @@ def server(
             thread.join()
         if ended:
             raise ended[0]
+
+
+@contextlib.contextmanager
+def _held(settings: Settings) -> Iterator[socket.socket | None]:
+    """Hold the port of gRPC; None where there is none."""
+    if settings.grpc_port is None:
+        yield None
+        return
+    with reserve(settings.host, settings.grpc_port) as held:
+        yield held
+
+
+def _listener(models: Models, settings: Settings, place: str) -> "Listener":
+    # Only who serves gRPC needs its packages.
+    from exitkit.serve.rpc.listener import Listener
+
+    return Listener(models, settings, place)
 
 
 def address(taken: socket.socket) -> str:

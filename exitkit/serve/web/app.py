@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from fastapi import FastAPI
 
@@ -17,14 +17,28 @@ from exitkit.serve.web.watch import Watch
 
 logger = logging.getLogger(__name__)
 
+NOTHING: AbstractAsyncContextManager[object] = nullcontext()
 
-def create(models: Models, settings: Settings) -> FastAPI:
-    """Make the application around the models of a server; its lifespan's end drains them."""
+
+def create(
+    models: Models,
+    settings: Settings,
+    beside: AbstractAsyncContextManager[object] = NOTHING,
+) -> FastAPI:
+    """Make the application around the models of a server; its lifespan's end drains them.
+
+    Args:
+        models: of the server.
+        settings: of the server.
+        beside: what else asks the models, in the same event loop; entered with the lifespan, and
+            ended before they are.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with models.metrics.shared():
-            yield
+            async with beside:
+                yield
             if not models.stop():
                 logger.warning("not everything was answered in %g s", models.limits.drain_s)
 

@@ -1,0 +1,209 @@
+"""What every call goes through: its token, its message, errors to codes, and the counters."""
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from grpc.aio import ServicerContext as Context
+
+from exitkit.errors import ExitkitError, Overloaded, RequestError
+from exitkit.serve import logs
+from exitkit.serve.access import Access
+from exitkit.serve.metrics import Metrics
+from exitkit.serve.scheduling.requests import Closing
+from exitkit.serve.scheduling.scheduler import clock
+
+logger = logging.getLogger(__name__)
+
+Answer = Callable[[Any, Context], Awaitable[Message]]  # Any: a message of some class
+Stream = Callable[[Context], Awaitable[None]]
+ID = "x-request-id"
+# Without a token and to the last, as over HTTP: whether the server lives, for probes.
+OPEN = ("ServerLive", "ServerReady", "Check")
+CONTROL = ("RepositoryModelLoad", "RepositoryModelUnload")
+CANCELLED = 499  # in the counters, where all others are HTTP's codes too
+CODES = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
+    404: grpc.StatusCode.NOT_FOUND,
+    413: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    500: grpc.StatusCode.INTERNAL,
+    501: grpc.StatusCode.UNIMPLEMENTED,
+    503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What a call gets that is not answered.
+
+    Attributes:
+        status: of HTTP.
+        text: for people.
+        metadata: that follows it.
+    """
+
+    status: int
+    text: str
+    metadata: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass
+class Attempt:
+    """How a call goes.
+
+    Attributes:
+        about: what is known of it.
+        refusal: None as long as it is not refused.
+    """
+
+    about: logs.Note
+    refusal: Refusal | None = None
+
+
+@dataclass
+class Calls:
+    """The calls of one server, in its event loop.
+
+    Attributes:
+        access: who may call.
+        metrics: what counts them.
+        running: calls that are not answered yet.
+        closing: set when nothing new is taken any more.
+    """
+
+    access: Access
+    metrics: Metrics
+    running: int = 0
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def unary(self, name: str, kind: type[Message], answer: Answer) -> grpc.RpcMethodHandler:
+        """Let `answer` answer the calls of a method, whose requests are of a `kind`."""
+
+        async def handle(requests: object, context: Context) -> bytes:
+            reply = b""
+            with self.attempt(name, given(context, ID)) as attempt:
+                self.admit(name, context)
+                body = await context.read()
+                reply = (await answer(parse(kind, body), context)).SerializeToString()
+            await finish(context, attempt)
+            return reply
+
+        # As if it were a stream of one message: that is read after its sender is admitted.
+        return grpc.stream_unary_rpc_method_handler(handle)
+
+    def stream(self, name: str, answer: Stream) -> grpc.RpcMethodHandler:
+        """Let `answer` read from and write to the calls of a method with streams of messages."""
+
+        async def handle(requests: object, context: Context) -> None:
+            with self.attempt(name, given(context, ID)) as attempt:
+                self.admit(name, context)
+                await answer(context)
+            await finish(context, attempt)
+
+        return grpc.stream_stream_rpc_method_handler(handle)
+
+    @contextlib.contextmanager
+    def attempt(self, name: str, id: str = "") -> Iterator[Attempt]:
+        """Count what the block does, and write its line; an error in it becomes a refusal.
+
+        Args:
+            name: of the method.
+            id: of the request, from the call's metadata.
+        """
+        began, route, status = clock(), f"grpc:{name}", CANCELLED
+        self.running += 1
+        with logs.Noting(id) as about:
+            attempt = Attempt(about)
+            try:
+                yield attempt
+                status = 200
+            except Exception as error:
+                attempt.refusal = refuse(error, about)
+                status = attempt.refusal.status
+            finally:
+                self.running -= 1
+                seconds = clock() - began
+                self.metrics.responded(route, status, seconds)
+                logs.line(about, route, status, seconds)
+
+    def admit(self, name: str, context: Context) -> None:
+        """Let a call pass that may call the method.
+
+        Raises:
+            RequestError: it may not, or the server is stopping.
+        """
+        if name in OPEN:
+            return
+        self.access.admit(given(context, "authorization") or None)
+        if name in CONTROL:
+            self.access.control()
+        self.require_open()
+
+    def require_open(self) -> None:
+        """Let pass what comes before the end.
+
+        Raises:
+            Closing: the server is stopping.
+        """
+        if self.closing.is_set():
+            raise Closing("a request", "the server is stopping", "ask another one")
+
+
+def parse(kind: type[Message], body: Any) -> Message:  # Any: bytes, or the end of the stream
+    """Read a message.
+
+    Raises:
+        RequestError: these bytes are none.
+    """
+    if not isinstance(body, bytes):
+        raise RequestError("a message", "the call has none", "send one")
+    try:
+        return kind.FromString(body)
+    except DecodeError as error:
+        name = kind.DESCRIPTOR.full_name
+        raise RequestError(
+            "a message", f"is no {name} ({error})", "generate the client from the protocol"
+        ) from error
+
+
+def given(context: Context, name: str) -> str:
+    """Return a value of a call's metadata; empty where there is none."""
+    for key, value in context.invocation_metadata() or ():
+        if key == name and isinstance(value, str):
+            return value
+    return ""
+
+
+def refuse(error: Exception, about: logs.Note) -> Refusal:
+    """Return what a client is told of an error; what was not foreseen goes to the log alone."""
+    if isinstance(error, Overloaded):
+        wait = str(max(1, math.ceil(error.retry_after_s)))
+        return Refusal(error.status, str(error), (("retry-after", wait),))
+    if isinstance(error, RequestError):
+        metadata = (("retry-after", "1"),) if error.status == 503 else ()
+        return Refusal(error.status, str(error), metadata)
+    if isinstance(error, ExitkitError):
+        logger.error("%s", error)
+        return Refusal(500, str(error))
+    logger.error("request %s failed", about.id, exc_info=error)
+    return Refusal(500, f"internal error in request {about.id}; see the server's log")
+
+
+async def finish(context: Context, attempt: Attempt) -> None:
+    """End a call, without an answer where it was refused, and tell its id."""
+    metadata = ((ID, attempt.about.id),)
+    if attempt.refusal is None:
+        context.set_trailing_metadata(metadata)
+        return
+    refusal = attempt.refusal
+    await context.abort(CODES[refusal.status], refusal.text, refusal.metadata + metadata)

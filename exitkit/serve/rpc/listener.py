@@ -1,0 +1,103 @@
+"""The port of gRPC: from its start to an end at which everything accepted is answered."""
+
+import asyncio
+from types import TracebackType
+
+import grpc
+import grpc.aio
+
+from exitkit.errors import EngineError
+from exitkit.serve.access import Access
+from exitkit.serve.models import Models
+from exitkit.serve.rpc import health, methods
+from exitkit.serve.rpc.calls import Calls
+from exitkit.serve.scheduling.scheduler import LAST_RUN_S
+from exitkit.serve.settings import Settings
+
+# What is answered still has to be sent; a client that takes longer to read it is given up.
+SEND_S = 5.0
+
+
+class Listener:
+    """Serves the models of a process over gRPC while its `async with` block runs.
+
+    Args:
+        models: of the process.
+        settings: of the server.
+        place: host:port, held by `ports.reserve`.
+    """
+
+    def __init__(self, models: Models, settings: Settings, place: str) -> None:
+        self.models, self.settings, self.place = models, settings, place
+        self._calls: Calls
+        self._server: grpc.aio.Server
+
+    async def __aenter__(self) -> "Listener":
+        """Open the port.
+
+        Raises:
+            EngineError: it cannot be opened after all.
+        """
+        self._calls = Calls(Access(self.settings), self.models.metrics)
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", self.settings.limits.body_bytes),
+                ("grpc.max_send_message_length", -1),
+                ("grpc.so_reuseport", 1),  # with whoever holds the port for us
+                # A message is unpacked before its size is looked at: 64 MB could become 64 GB.
+                ("grpc.compression_enabled_algorithms_bitset", 1),
+            ]
+        )
+        tell = health.Health(self.models, (methods.SERVICE,))
+        check = self._calls.unary("Check", health.CLASSES["HealthCheckRequest"], tell.check)
+        handlers = {
+            methods.SERVICE: methods.Methods(self.models, self._calls).handlers(),
+            health.SERVICE: {"Check": check},
+        }
+        self._server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler(*row) for row in handlers.items()]
+        )
+        self._open()
+        await self._server.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Answer what was accepted, then close; after an error at once."""
+        self.close()
+        if error is None:
+            await self._answered()
+        await self._server.stop(SEND_S if error is None else None)
+
+    def close(self) -> None:
+        """Take nothing new: calls that come from now on get UNAVAILABLE."""
+        self._calls.closing.set()
+
+    def _open(self) -> None:
+        credentials = _credentials(self.settings)
+        try:
+            if credentials is None:
+                self._server.add_insecure_port(self.place)
+            else:
+                self._server.add_secure_port(self.place, credentials)
+        except RuntimeError as error:
+            raise EngineError(
+                f"gRPC on {self.place}", f"cannot be opened ({error})", "see the log"
+            ) from error
+
+    async def _answered(self) -> None:
+        """Wait until no call is running, as long as an end may take."""
+        end = asyncio.get_running_loop().time() + self.settings.limits.drain_s + LAST_RUN_S
+        while self._calls.running and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.01)
+
+
+def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    if settings.certificate is None or settings.key is None:
+        return None
+    pair = settings.key.read_bytes(), settings.certificate.read_bytes()
+    return grpc.ssl_server_credentials([pair])
