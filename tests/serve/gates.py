@@ -73,7 +73,10 @@ class Held:
 
 @contextlib.contextmanager
 def held(
-    folder: Path, limits: Limits | None = None, seconds: Sequence[float] = (1e-3, 1e-3)
+    folder: Path,
+    limits: Limits | None = None,
+    seconds: Sequence[float] = (1e-3, 1e-3),
+    **settings: Any,
 ) -> Iterator[Held]:
     """Serve a bundle behind gates; `seconds` is what the scheduler thinks that stages take."""
     made: list[Held] = []
@@ -91,7 +94,7 @@ def held(
     with contextlib.ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(warmup, "prepare", prepare)
-            url = stack.enter_context(server(folder, threads=1, limits=limits))
+            url = stack.enter_context(server(folder, threads=1, limits=limits, **settings))
         made[0].url = url
         try:
             yield made[0]
