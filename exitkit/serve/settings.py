@@ -25,7 +25,7 @@ class Settings:
         accuracy_floor: accuracy 0..1 down to which thresholds may sink under load; None: they
             stay.
         provider: what computes, see exitkit.engine.backends.
-        pool: of threads, see `warmup.prepare`.
+        pool: of threads: "private", "shared", or "auto", which measures both.
         threads: of the pool; all cores where None.
         limits: what it takes in at most.
         token: that every request must bring; None: everybody is welcome.

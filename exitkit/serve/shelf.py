@@ -4,7 +4,7 @@ from pathlib import Path
 
 from exitkit.bundle import MANIFEST
 from exitkit.errors import ConfigError
-from exitkit.serve import warmup
+from exitkit.serve import pools, warmup
 from exitkit.serve.metrics import Metrics
 from exitkit.serve.models import Models
 from exitkit.serve.service import Service
@@ -38,7 +38,12 @@ def collect(settings: Settings) -> Models:
         }
         return {**found, **given}
 
+    tried: list[tuple[str, dict[str, float]]] = []
+
     def prepare(folder: Path) -> Service:
-        return warmup.prepare(folder, settings, settings.pool)
+        # The first model decides for all: measured again beside requests, the pools would lie.
+        if not tried:
+            tried.append(pools.choose(folder, settings))
+        return warmup.prepare(folder, settings, *tried[0])
 
     return Models(tuple(given), bundles, prepare, limits, Metrics())

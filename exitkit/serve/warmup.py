@@ -1,6 +1,5 @@
-"""Before the first request: run every segment, measure both thread pools, take the better."""
+"""Before the first request: run every segment, and measure what it takes."""
 
-import logging
 import time
 from collections.abc import Sequence
 from itertools import accumulate
@@ -11,64 +10,50 @@ import numpy as np
 from exitkit.engine import model as models
 from exitkit.engine import ort, timing
 from exitkit.engine.engine import Engine
-from exitkit.engine.model import Model
 from exitkit.engine.timing import Costs
-from exitkit.errors import ConfigError, unknown
 from exitkit.policy.solvers import Point
 from exitkit.serve import codec, tradeoff
 from exitkit.serve.scheduling.stages import Stages
 from exitkit.serve.service import Measured, Service
 from exitkit.serve.settings import Settings
 
-logger = logging.getLogger(__name__)
-
-POOLS = ("auto", *ort.POOLS)
 # Rounds of the measurement, and how many for a network that takes longer than SLOW_S an image.
 ROUNDS, SLOW_ROUNDS, SLOW_S = 7, 3, 0.05
-# The shared pool spins while it waits: it has to be this much faster to be worth its cores.
-WORTH = 0.95
 # Batch sizes whose stage times are measured, besides the largest, and the seconds for that.
 SIZES, TABLE_S = (1, 2, 4, 8, 16, 32, 64), 3.0
 
 
-def prepare(folder: Path, settings: Settings, pool: str) -> Service:
+def prepare(
+    folder: Path, settings: Settings, pool: str, pools_ms: dict[str, float] | None = None
+) -> Service:
     """Load a bundle, warm it up and measure it; return a service that is ready to start.
 
     Args:
         folder: of the bundle.
         settings: of the server.
-        pool: "private", "shared", or "auto": both are measured, the private one first, and the
-            better serves. A process can have one shared pool, whose size then is fixed; only
-            provider "cpu" has one.
+        pool: of threads, "private" or "shared".
+        pools_ms: what each kind took where both were tried, see exitkit.serve.pools.
 
     Raises:
         BundleError: the bundle is damaged.
         ConfigError: a threshold outside 0..1, an unknown pool, a provider that is not there.
     """
-    if pool not in POOLS:
-        raise unknown("pool", pool, POOLS)
-    limits, threads, provider = settings.limits, settings.threads, settings.provider
-    first = ort.POOLS[0] if pool == "auto" else pool
-    model = models.load(folder, settings.threshold, first, threads, provider)
+    limits = settings.limits
+    model = models.load(folder, settings.threshold, pool, settings.threads, settings.provider)
     curve = tradeoff.read(folder, model.manifest, model.policy)
     codec.warm(model.manifest.image)
     warm(model.engine, limits.batch)
-    rounds = ROUNDS if warm(model.engine, 1) < SLOW_S else SLOW_ROUNDS
-    first = model.engine.segments[0].pool  # on a GPU the provider
-    tried = {first: (model, timing.measure(model.engine, (1,), rounds))}
-    if pool == "auto" and provider == "cpu":
-        other = _other(model, threads, rounds)
-        if other is not None:
-            tried["shared"] = other
-    spent = {name: mean_ms(costs, curve.in_force) for name, (_, costs) in tried.items()}
-    best = first
-    if "shared" in spent and spent["shared"] < WORTH * spent[first]:
-        best = "shared"
-        warm(tried[best][0].engine, limits.batch)
-    taken, costs = tried[best]
+    costs = timing.measure(model.engine, (1,), rounds(warm(model.engine, 1)))
     exit_ms = tuple(accumulate(times[0] for times in costs.segment_ms))
-    stages = measure_stages(taken.engine, limits.batch, costs.all_segments_ms[0])
-    return Service(taken, limits, curve, stages, Measured(best, exit_ms, spent))
+    stages = measure_stages(model.engine, limits.batch, costs.all_segments_ms[0])
+    taken = model.engine.segments[0].pool  # on a GPU the provider
+    measured = Measured(taken, exit_ms, {taken: mean_ms(costs, curve.in_force), **(pools_ms or {})})
+    return Service(model, limits, curve, stages, measured)
+
+
+def rounds(image_s: float) -> int:
+    """Return how often an image is run to be measured, one that takes `image_s` seconds."""
+    return ROUNDS if image_s < SLOW_S else SLOW_ROUNDS
 
 
 def measure_stages(engine: Engine, batch: int, image_ms: float) -> Stages:
@@ -87,18 +72,6 @@ def measure_stages(engine: Engine, batch: int, image_ms: float) -> Stages:
         if spent < TABLE_S:
             sizes.append(size)
     return Stages.of(timing.measure(engine, sizes, SLOW_ROUNDS), batch)
-
-
-def _other(model: Model, threads: int | None, rounds: int) -> tuple[Model, Costs] | None:
-    """Load the same bundle on the shared pool and measure it; None where there can be none."""
-    try:
-        segments = ort.load(model.folder, model.manifest, "shared", threads)
-    except ConfigError as error:
-        logger.info("the shared pool was not tried: %s", error)
-        return None
-    engine = Engine(segments, model.policy)
-    warm(engine, 1)
-    return Model(model.folder, model.manifest, engine), timing.measure(engine, (1,), rounds)
 
 
 def warm(engine: Engine, batch: int) -> float:
