@@ -13,8 +13,8 @@ class Rate:
         # Replaced together, so that nobody reads the images of one moment by the time of another.
         self._late = 0.0, 0.0
 
-    def add(self, images: int, seconds: float) -> None:
-        """Count images that were answered in so many seconds of work."""
+    def add(self, images: float, seconds: float) -> None:
+        """Count images, or whatever else was done, in so many seconds of work."""
         kept = math.exp(-seconds / MEMORY_S)
         done, busy_s = self._late
         self._late = kept * done + images, kept * busy_s + seconds

@@ -1,7 +1,8 @@
 """The scheduler's decisions on a simulated clock: the same queues and rules, no engine, no threads.
 
 Times come from a table, exits are given image by image, arrivals from a seed or from clients that
-wait for their answers. What is simulated takes no time of its own but `Stages`' allowance.
+wait for their answers. What is simulated takes no time of its own but `Stages`' allowance. With
+a `Depth` the threshold of each request is chosen as the server does, when it is admitted.
 """
 
 import heapq
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from exitkit.serve.adaptive import Depth
 from exitkit.serve.scheduling.queues import NEVER, Part, Queues
 from exitkit.serve.scheduling.stages import Stages
 
@@ -22,7 +24,8 @@ class Load:
     """Requests to simulate, R of them.
 
     Attributes:
-        exits: [R, n] stage at which each image leaves, 0-based; n images a request.
+        exits: [R, n] stage at which each image leaves, 0-based; n images a request. With a `Depth`
+            [levels, R, n], at each of its thresholds.
         arrivals: [R] rising seconds; None where clients wait for their answers.
         clients: that send their next request when the last one is answered.
         deadline_s: after arrival, for every request.
@@ -42,6 +45,7 @@ class Outcome:
         latency_s: [R] from arrival to the last image's answer; nan where refused or failed.
         answered_s: [R, n] when each image was answered; nan where it was not.
         stage: [R, n] of the answer; -1 where there is none.
+        level: [R] of the depth when the request was admitted; -1 where it was refused.
         refused: requests that the queue had no room for.
         failed: requests with an image that no stage had seen at the deadline.
         busy_s, end_s: time that batches took; of the last answer.
@@ -53,6 +57,7 @@ class Outcome:
     latency_s: NDArray[np.float64]
     answered_s: NDArray[np.float64]
     stage: NDArray[np.int64]
+    level: NDArray[np.int64]
     refused: int = 0
     failed: int = 0
     busy_s: float = 0.0
@@ -68,12 +73,22 @@ def poisson(rate: float, requests: int, seed: int) -> NDArray[np.float64]:
 
 
 def draw(shares: Sequence[float], requests: int, images: int, seed: int) -> NDArray[np.int64]:
-    """Return [requests, images] stages at which images leave, drawn by their shares."""
+    """Return [requests, images] stages at which images leave, drawn by their shares.
+
+    With the same seed an image leaves no later under shares that let more images leave at every
+    stage, as a lower threshold does.
+    """
     return np.random.default_rng(seed).choice(len(shares), (requests, images), p=shares)
 
 
 def simulate(
-    stages: Stages, rule: Rule, load: Load, queue: int, patience_s: float, whole: bool = False
+    stages: Stages,
+    rule: Rule,
+    load: Load,
+    queue: int,
+    patience_s: float,
+    whole: bool = False,
+    depth: Depth | None = None,
 ) -> Outcome:
     """Run a load to its end.
 
@@ -85,22 +100,26 @@ def simulate(
         patience_s: see `Queues`.
         whole: answer only when nothing waits behind the first stage: with rule `deepest` that is
             a server which runs merged batches to their end.
+        depth: that chooses thresholds under load.
     """
-    return _Simulation(stages, rule, load, queue, patience_s, whole).run()
+    return _Simulation(Queues(stages, rule, patience_s), load, queue, whole, depth).run()
 
 
 class _Simulation:
     def __init__(
-        self, stages: Stages, rule: Rule, load: Load, queue: int, patience_s: float, whole: bool
+        self, queues: Queues, load: Load, queue: int, whole: bool, depth: Depth | None
     ) -> None:
-        self.load, self.queue, self.whole = load, queue, whole
-        self.queues = Queues(stages, rule, patience_s)
-        requests, images = load.exits.shape
+        self.queues, self.load, self.queue, self.whole = queues, load, queue, whole
+        self.depth = depth
+        self.exits = load.exits if depth is None else load.exits[0].copy()
+        requests, images = self.exits.shape
         self.out = Outcome(
             np.full(requests, np.nan),
             np.full((requests, images), np.nan),
             np.full((requests, images), -1),
+            np.full(requests, -1),
         )
+        self.work_s = np.zeros(requests)
         self.left = np.full(requests, images)
         self.began = np.zeros(requests)
         first = np.zeros(load.clients) if load.arrivals is None else load.arrivals
@@ -140,23 +159,28 @@ class _Simulation:
                 self.held = []
 
     def _admit(self, now: float) -> None:
-        images = self.load.exits.shape[1]
+        images = self.exits.shape[1]
         while self.coming and self.coming[0] <= now:
             at = heapq.heappop(self.coming)
             request = self.come
             self.come += 1
+            rung = None if self.depth is None else self.depth.choose(at)
             if self.queues.waiting + images > self.queue:
                 self.out.refused += 1
                 self.left[request] = 0
                 continue
-            self.began[request] = at
+            self.began[request], self.out.level[request] = at, 0
+            if self.depth is not None:
+                level = self.out.level[request] = self.depth.level
+                self.exits[request] = self.load.exits[level, request]
+                self.work_s[request] = self.depth.enter(images, rung)
             rows = np.arange(images)
             part = Part(request, rows, rows, at, at + self.load.deadline_s)
             self.queues.push(0, part, at)
             self.out.most = max(self.out.most, self.queues.waiting)
 
     def _step(self, stage: int, part: Part, now: float) -> None:
-        leave = self.load.exits[part.request, part.samples] <= stage
+        leave = self.exits[part.request, part.samples] <= stage
         if leave.any():
             if self.whole:
                 self.held.append((part.request, part.samples[leave], stage))
@@ -183,6 +207,8 @@ class _Simulation:
                 self.out.failed += 1
             else:
                 self.out.latency_s[request] = now - self.began[request]
+            if self.depth is not None:
+                self.depth.leave(float(self.work_s[request]))
             self._come_back(now)
 
     def _come_back(self, now: float) -> None:

@@ -29,6 +29,7 @@ class Stages:
                 "times of stages", f"{len(self._seconds)} of {sizes} sizes", "measure them again"
             )
         self.count, self.batch = len(self._seconds), sizes.pop()
+        self._least = [min(s / b for b, s in enumerate(row, 1)) for row in self._seconds]
         self._use = [_use(row) for row in self._seconds]
 
     @classmethod
@@ -49,6 +50,10 @@ class Stages:
     def seconds(self, stage: int, rows: int) -> float:
         """Return the time of `rows` rows, 1 to `batch`."""
         return self._seconds[stage][rows - 1]
+
+    def least(self, stage: int) -> float:
+        """Return the time of one row in the batch that uses the stage best."""
+        return self._least[stage]
 
     def use(self, stage: int, rows: int) -> float:
         """Return rows per second of such a batch over those of the best batch: 1 is best."""
