@@ -98,3 +98,17 @@ def test_a_client_that_leaves_while_it_sends_is_no_error(
         head = f"POST /predict HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: image/png\r\n"
         connection.sendall(head.encode() + b"Content-Length: 1000\r\n\r\n" + paint(*CLEAR)[:50])
     gone("predict")
+
+
+@pytest.mark.parametrize("query", ["", "?stream=1"])
+def test_who_has_left_holds_the_model_no_longer(colours: Path, paint: Paint, query: str) -> None:
+    with held(colours, Limits(batch=1, queue=256, drain_s=60)) as server:
+        server.gates[0].close()
+        leaves = ask(server.url, f"/predict{query}", paint(*CLEAR), "image/png")
+        server.gates[0].wait()
+        leaves.close()
+        server.wait_for(lambda: counted(server.url, "predict") == 1)
+        server.gates[0].open.set()
+        # It would wait for a minute for a request that is not over.
+        unload = f"{server.url}/v2/repository/models/colours/unload"
+        assert httpx.post(unload, timeout=20).status_code == 200
