@@ -10,7 +10,16 @@ import exitkit
 from exitkit.serve.access import Access
 from exitkit.serve.models import Models
 from exitkit.serve.settings import Settings
-from exitkit.serve.web import about, errors, inference, openapi, pages, predict, repository
+from exitkit.serve.web import (
+    about,
+    errors,
+    inference,
+    openapi,
+    pages,
+    predict,
+    repository,
+    straight,
+)
 from exitkit.serve.web.bodies import BodyLimit
 from exitkit.serve.web.security import Security
 from exitkit.serve.web.watch import Watch
@@ -55,6 +64,7 @@ def create(
     app.state.models = models
     for area in (predict, about, inference, repository, pages):
         app.include_router(area.router)
+    straight.lead(app, (predict.router, inference.router), ("predict", "infer"))
     errors.handle(app)
     app.add_middleware(BodyLimit, limit=models.limits.body_bytes)
     app.add_middleware(Security, access=Access(settings))
