@@ -113,7 +113,7 @@ def test_thresholds_of_images_are_those_of_separate_requests(url: str, paint: Pa
 
 def test_thresholds_stay_with_their_images_beside_a_broken_one(url: str, paint: Paint) -> None:
     parts = [("file", paint(*FAINT)), ("file", b"broken"), ("file", paint(*FAINT))]
-    wishes = {"threshold": ["1", "0.5", "0"]}
+    wishes = {"threshold": ["1", "1", "0"]}
     rows = httpx.post(f"{url}/predict", files=parts, data=wishes).json()
     assert [row.get("exit") for row in rows] == [4, None, 2]
     rows = httpx.post(f"{url}/predict", files=parts, params=wishes).json()
