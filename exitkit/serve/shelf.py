@@ -11,10 +11,15 @@ from exitkit.serve.service import Service
 from exitkit.serve.settings import Settings
 
 
-def collect(settings: Settings) -> Models:
+def collect(settings: Settings, counts: Path | None = None) -> Models:
     """Name the models of a server: its bundles, and what may be loaded beside them later.
 
     Every bundle that lies beside one of them can be loaded by its name while the server runs.
+
+    Args:
+        settings: of the server.
+        counts: folder that the processes of a server share for what they count; None: there is
+            one process.
 
     Raises:
         ConfigError: two bundles of one name, or more than the limit.
@@ -46,4 +51,4 @@ def collect(settings: Settings) -> Models:
             tried.append(pools.choose(folder, settings))
         return warmup.prepare(folder, settings, *tried[0])
 
-    return Models(tuple(given), bundles, prepare, limits, Metrics())
+    return Models(tuple(given), bundles, prepare, limits, Metrics(counts))
