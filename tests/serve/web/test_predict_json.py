@@ -10,6 +10,9 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from conftest import write_bundle
+
+from exitkit.serve import server
 
 Paint = Callable[..., bytes]
 CLEAR, DULL, FAINT = (255, 0, 0), (120, 140, 130), (150, 120, 120)
@@ -160,9 +163,14 @@ def test_a_wish_is_given_once(url: str, paint: Paint) -> None:
     )
 
 
-def test_the_query_chooses_the_model(url: str, paint: Paint) -> None:
+def test_the_query_chooses_the_model(paint: Paint, tmp_path: Path) -> None:
     body = {"image": encode(paint(*CLEAR))}
-    assert ask(url, body, model="colours").json()["label"] == "red"
-    missing = ask(url, body, model="shapes")
+    folders = [write_bundle(tmp_path / name) for name in ("first", "second")]
+    with server(*folders, threads=1) as url:
+        for query in ({}, {"model": "second"}, {"model": "second", "stream": 1}):
+            assert ask(url, body, **query).status_code == 200
+        images = [httpx.get(f"{url}/stats?model={f.name}").json()["images"] for f in folders]
+        assert images == [1, 2]
+        missing = ask(url, body, model="third")
     assert missing.status_code == 404
-    assert missing.json()["error"] == "model 'shapes': not here; these are: colours"
+    assert missing.json()["error"] == "model 'third': not here; these are: first, second"
