@@ -11,7 +11,13 @@ class Limits:
     """Bounds of one server process.
 
     Attributes:
+        connections: of HTTP that are open at the same time.
+        head_bytes: of one request's first line and headers.
+        head_s: seconds in which they have to come.
         body_bytes: of one request.
+        bodies_bytes: of all requests that are being read or answered.
+        stall_s: seconds that a client may keep the server waiting for the rest of a body, or not
+            read its answer; a long body may take longer (see web/bodies.py).
         pixels: of one image file, read from its header before it is decoded.
         samples: images of one request.
         batch: images that one run of one stage takes.
@@ -20,7 +26,12 @@ class Limits:
         drain_s: seconds that a stopping server gives to what it has accepted.
     """
 
+    connections: int = 1024
+    head_bytes: int = 32 * 2**10
+    head_s: float = 20.0
     body_bytes: int = 64 * 2**20
+    bodies_bytes: int = 512 * 2**20
+    stall_s: float = 30.0
     pixels: int = MAX_PIXELS
     samples: int = 256
     batch: int = 32
@@ -32,6 +43,12 @@ class Limits:
         for name, value in vars(self).items():
             if value <= 0:
                 raise ConfigError(f"limit {name}={value}", "is not above zero", "give a larger one")
+        if self.body_bytes > self.bodies_bytes:
+            raise ConfigError(
+                f"bodies of {self.body_bytes} bytes",
+                f"all together may have {self.bodies_bytes}",
+                "raise bodies_bytes or lower body_bytes",
+            )
         if self.samples > self.queue:
             raise ConfigError(
                 f"{self.samples} images a request",

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import math
 import signal
 import socket
 import threading
@@ -13,54 +12,40 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-import uvicorn
-
 from exitkit.errors import EngineError
-from exitkit.serve import logs, shelf, warmup
+from exitkit.serve import logs, shelf, tls, warmup
 from exitkit.serve.access import Access
 from exitkit.serve.models import Models
-from exitkit.serve.ports import BACKLOG, listen, place, reserve
-from exitkit.serve.scheduling.scheduler import LAST_RUN_S
+from exitkit.serve.ports import listen, place, reserve
 from exitkit.serve.settings import Settings
 from exitkit.serve.web import app
+from exitkit.serve.web.listener import Listener
 
 if TYPE_CHECKING:
-    from exitkit.serve.rpc.listener import Listener
+    from exitkit.serve.rpc import listener as rpc
 
 logger = logging.getLogger(__name__)
 
-# Above the idle time of usual load balancers, which then close first.
-KEEP_ALIVE_S = 75
 Echo = Callable[[str], None]
 
 
-class _Server(uvicorn.Server):
-    """A uvicorn server that ends well: a signal stops it, and it returns instead of dying."""
+class _Server(Listener):
+    """A server that ends well: a signal stops it, and it returns instead of dying."""
 
     def __init__(
         self,
         models: Models,
         settings: Settings,
-        socket_: socket.socket,
+        taken: socket.socket,
         held: socket.socket | None,
         echo: Echo,
     ) -> None:
-        self.listener = None if held is None else _listener(models, settings, place(held))
-        super().__init__(
-            uvicorn.Config(
-                app.create(models, settings, self.listener or contextlib.nullcontext()),
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                lifespan="on",
-                ws="none",
-                backlog=BACKLOG,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                # Later than our own end of patience, which answers what it gives up.
-                timeout_graceful_shutdown=math.ceil(models.limits.drain_s + LAST_RUN_S),
-            )
-        )
-        self.models, self.socket, self.echo = models, socket_, echo
+        self.rpc = None if held is None else _rpc(models, settings, place(held))
+        beside = self.rpc or contextlib.nullcontext()
+        secured = tls.read(settings)
+        super().__init__(app.create(models, settings, beside), models.limits, taken, secured)
+        self.models, self.echo = models, echo
+        self.url = address(taken, secure=secured is not None)
         self.failure: Exception | None = None
         self.loaded = threading.Event()
 
@@ -71,7 +56,7 @@ class _Server(uvicorn.Server):
             ExitkitError: a model could not be loaded.
         """
         threading.Thread(target=self._load, name="exitkit-load", daemon=True).start()
-        self.run(sockets=[self.socket])
+        self.run(sockets=[self.taken])
         if self.failure is not None:
             raise self.failure
 
@@ -91,17 +76,17 @@ class _Server(uvicorn.Server):
             for name in self.models.names:
                 for line in warmup.describe(self.models.get(name)):
                     self.echo(line)
-            if self.listener is not None:
-                self.echo(f"gRPC: {self.listener.place}")
-            self.echo(f"ready: {address(self.socket)}  (docs at /docs, Ctrl-C stops)")
+            if self.rpc is not None:
+                self.echo(f"gRPC: {self.rpc.place}")
+            self.echo(f"ready: {self.url}  (docs at /docs, Ctrl-C stops)")
         self.loaded.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting; answer what was accepted, after `drain_s` with 503."""
         loop, models = asyncio.get_running_loop(), self.models
         models.drain()
-        if self.listener is not None:
-            self.listener.close()
+        if self.rpc is not None:
+            self.rpc.close()
         end = loop.call_later(models.limits.drain_s, loop.run_in_executor, None, models.give_up)
         await super().shutdown(sockets)
         end.cancel()
@@ -142,12 +127,12 @@ def run(settings: Settings, echo: Echo = logger.info) -> None:
         BundleError: no bundle, or a damaged one.
     """
     logs.set_up(settings.log)
-    with listen(settings.host, settings.port) as socket_, _held(settings) as held:
+    with listen(settings.host, settings.port) as taken, _held(settings) as held:
         models = shelf.collect(settings)
         warning = Access(settings).warning()
         if warning is not None:
             echo(warning)
-        _Server(models, settings, socket_, held, echo).serve_here()
+        _Server(models, settings, taken, held, echo).serve_here()
         late = f"not everything was answered within {models.limits.drain_s:g} s"
         echo(f"stopped; {'everything accepted was answered' if models.drained else late}")
 
@@ -165,8 +150,8 @@ def server(
     measures no pools unless told otherwise; `settings` are the fields of `Settings`.
     """
     told = Settings(folders, port=port, pool=pool, **settings)
-    with listen(told.host, told.port) as socket_, _held(told) as held:
-        running = _Server(shelf.collect(told), told, socket_, held, logger.info)
+    with listen(told.host, told.port) as taken, _held(told) as held:
+        running = _Server(shelf.collect(told), told, taken, held, logger.info)
         ended: list[Exception] = []
 
         def serve() -> None:
@@ -184,7 +169,7 @@ def server(
             if not thread.is_alive() and not ended:
                 raise EngineError("a server", "it did not start", "see the log")
             if not ended:
-                yield address(socket_)
+                yield running.url
         finally:
             running.stop()
             thread.join()
@@ -202,13 +187,13 @@ def _held(settings: Settings) -> Iterator[socket.socket | None]:
         yield held
 
 
-def _listener(models: Models, settings: Settings, place: str) -> "Listener":
+def _rpc(models: Models, settings: Settings, place: str) -> "rpc.Listener":
     # Only who serves gRPC needs its packages.
-    from exitkit.serve.rpc.listener import Listener
+    from exitkit.serve.rpc import listener
 
-    return Listener(models, settings, place)
+    return listener.Listener(models, settings, place)
 
 
-def address(taken: socket.socket) -> str:
+def address(taken: socket.socket, secure: bool = False) -> str:
     """Return the URL of a listening socket."""
-    return f"http://{place(taken)}"
+    return f"{'https' if secure else 'http'}://{place(taken)}"

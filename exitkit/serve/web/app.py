@@ -66,7 +66,7 @@ def create(
         app.include_router(area.router)
     straight.lead(app, (predict.router, inference.router), ("predict", "infer"))
     errors.handle(app)
-    app.add_middleware(BodyLimit, limit=models.limits.body_bytes)
+    app.add_middleware(BodyLimit, limits=models.limits)
     app.add_middleware(Security, access=Access(settings))
     app.add_middleware(Watch, metrics=models.metrics)
     return app
