@@ -153,6 +153,12 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def bundle_at() -> Callable[[Path], Path]:
+    """Return what writes a bundle that answers at once; its name is the folder's."""
+    return write_bundle
+
+
+@pytest.fixture(scope="session")
 def paint() -> Callable[..., bytes]:
     """Return what encodes an image of one colour."""
     return picture

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import write_bundle
 
 from exitkit.serve import server
 
@@ -31,9 +30,11 @@ def examples() -> list[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(
+    tmp_path_factory: pytest.TempPathFactory, bundle_at: Callable[[Path], Path]
+) -> Iterator[str]:
     """Serve a bundle of the page's name and exits."""
-    folder = write_bundle(tmp_path_factory.mktemp("page") / "deep-resnet18-1")
+    folder = bundle_at(tmp_path_factory.mktemp("page") / "deep-resnet18-1")
     with server(folder, threads=1) as url:
         yield url.removeprefix("http://")
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from conftest import write_bundle
 
 from exitkit.serve import server
 
@@ -163,9 +162,11 @@ def test_a_wish_is_given_once(url: str, paint: Paint) -> None:
     )
 
 
-def test_the_query_chooses_the_model(paint: Paint, tmp_path: Path) -> None:
+def test_the_query_chooses_the_model(
+    paint: Paint, tmp_path: Path, bundle_at: Callable[[Path], Path]
+) -> None:
     body = {"image": encode(paint(*CLEAR))}
-    folders = [write_bundle(tmp_path / name) for name in ("first", "second")]
+    folders = [bundle_at(tmp_path / name) for name in ("first", "second")]
     with server(*folders, threads=1) as url:
         for query in ({}, {"model": "second"}, {"model": "second", "stream": 1}):
             assert ask(url, body, **query).status_code == 200
