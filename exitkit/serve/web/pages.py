@@ -5,6 +5,7 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
+from starlette.responses import PlainTextResponse
 
 from exitkit.serve import exposition
 from exitkit.serve.models import Models
@@ -57,7 +58,12 @@ for _name, _asset in ASSETS.items():
         )
 
 
-@router.get("/metrics", name="metrics", tags=["numbers"])
+@router.get(
+    "/metrics",
+    name="metrics",
+    tags=["numbers"],
+    response_class=PlainTextResponse,
+)
 async def prometheus(request: Request) -> Response:
     """Return all counters in Prometheus' text format."""
     text = _models(request).metrics.text()
