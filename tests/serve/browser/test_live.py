@@ -1,0 +1,101 @@
+"""Live numbers: charts of the last minute, and a server that goes and comes back."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+from playwright.sync_api import expect
+from visits import Picture, Visits
+
+from exitkit.serve import server
+
+
+def test_charts_and_numbers_follow_real_requests(
+    colours: Path, visit: Visits, paint: Callable[..., bytes]
+) -> None:
+    with server(colours, threads=1) as url:
+        page = visit(url)
+        expect(page.locator("#chart-requests")).to_contain_text("no requests in the last minute")
+        expect(page.locator("#live-p50")).to_have_text("–")
+        for colour in ((255, 0, 0), (0, 0, 255), (0, 255, 0), (120, 140, 130)):
+            httpx.post(f"{url}/predict", files={"file": paint(*colour)}).raise_for_status()
+        expect(page.locator("#live-answered")).to_have_text("4")
+        expect(page.locator("#live-p50")).to_contain_text("ms")
+        expect(page.locator("#live-saved")).to_have_text("70.0\u00a0%")
+        stages = page.locator("#stages li")
+        expect(stages.nth(0)).to_contain_text("75.0\u00a0% · 3")
+        expect(stages.nth(1)).to_contain_text("25.0\u00a0% · 1")
+        expect(stages.nth(0)).to_contain_text("0 waiting")
+        for chart in ("requests", "latency", "exits"):
+            expect(page.locator(f"#chart-{chart} svg")).not_to_contain_text("no requests")
+        label = page.locator("#chart-exits svg").get_attribute("aria-label")
+        assert label is not None
+        assert label.endswith("exit 2 75\u00a0%, exit 4 25\u00a0%.")
+        page.locator("#seconds summary").click()
+        rows = page.locator("#seconds-rows tr")
+        expect(rows).to_have_count(60)
+        column = page.locator("#seconds-rows td:nth-child(3)").all_inner_texts()
+        assert sum(map(int, column)) == 4
+        page.close()
+
+
+def test_nothing_is_asked_while_nobody_looks(url: str, visit: Visits) -> None:
+    page = visit(url)
+    expect(page.locator("#state")).to_have_text("ready")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.clock.install()  # from here on, time passes when it is told to
+    page.reload()
+    expect(page.locator("#state")).to_have_text("ready")
+    page.evaluate(
+        "Object.defineProperty(document, 'hidden', { get: () => true, configurable: true })"
+    )
+    page.clock.run_for(1500)
+    asked.clear()
+    page.clock.run_for(10_000)
+    assert asked == []
+    page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+    expect(page.locator("#state")).to_have_text("ready")
+    page.wait_for_timeout(0)
+    assert any(address.endswith("/stats") for address in asked)
+
+
+def test_the_page_works_again_after_the_server_was_restarted(
+    colours: Path, visit: Visits, file: Callable[..., Picture]
+) -> None:
+    visit.allow("ERR_CONNECTION|ERR_EMPTY_RESPONSE|status of 503")
+    with server(colours, threads=1) as url:
+        page = visit(url)
+        expect(page.locator("#state")).to_have_text("ready")
+    expect(page.locator("#state")).to_have_text("no connection, trying again")
+    page.locator("#file").set_input_files([file("red")])
+    expect(page.locator("#headline .error")).to_have_text("The server cannot be reached.")
+    with server(colours, threads=1, threshold=1.0, port=urlsplit(url).port or 0):
+        expect(page.locator("#state")).to_have_text("ready")
+        # The image that had no answer is asked about again, with the threshold of this server.
+        expect(page.locator("#headline .label")).to_have_text("red")
+        expect(page.locator("#exits li").nth(1)).to_have_class("taken")
+        page.locator("#file").set_input_files([file("blue")])
+        expect(page.locator("#headline .label")).to_have_text("blue")
+        page.close()
+
+
+def test_another_model_can_be_chosen(
+    colours: Path, tmp_path: Path, visit: Visits, file: Callable[..., Picture]
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(colours, other)
+    with server(colours, other, threads=1) as url:
+        page = visit(url)
+        expect(page.locator("#model")).to_have_value("colours")
+        page.locator("#file").set_input_files([file("red")])
+        expect(page.locator("#headline .label")).to_have_text("red")
+        with page.expect_request("**/predict?**model=other**"):
+            page.locator("#model").select_option("other")
+        expect(page.locator("#headline .label")).to_have_text("red")
+        expect(page).to_have_title("other · exitkit")
+        expect(page.locator("#command-serve")).to_have_text("exitkit serve other")
+        expect(page.locator("#live-answered")).to_have_text("1")
+        page.close()
