@@ -15,6 +15,7 @@ const EVERY_MS = 1000;
 let model = null; // chosen by hand; null: the server's first
 let tradeoff = null; // of the model that is shown
 let stats = null;
+let lost = false; // whether the server did not answer lately
 let shown = null; // name of the model that the page was set up for
 let moved = null; // the slider's threshold as a text; null: the server's
 
@@ -24,9 +25,10 @@ async function turn() {
   const before = stats, asked = model;
   stats = await read(query("/stats", { model }));
   if (asked !== model) return;
-  const restarted = before && stats.uptime_s < before.uptime_s;
-  const other = !tradeoff || restarted || before?.model !== stats.model;
+  // A server that was away may be another one.
+  const other = !tradeoff || lost || before?.model !== stats.model;
   if (other || String(stats.thresholds) !== String(before?.thresholds)) await network(other);
+  lost = false;
   about();
   live.show(stats);
   threshold.live(stats);
@@ -67,6 +69,7 @@ function state(text, kind) {
 }
 
 function trouble(error) {
+  lost = true;
   if (error instanceof Refused) {
     if (error.status === 404) model = null; // it was unloaded
     state(error.status === 503 ? "loading" : error.message, "off");

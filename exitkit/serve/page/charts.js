@@ -1,7 +1,7 @@
 // The last minute, second by second, as three small charts with one axis of time.
 
 import { byId, element, node, write } from "/page/element.js";
-import { above, linear, path } from "/page/scale.js";
+import { above, decades, linear, logarithmic, path } from "/page/scale.js";
 import { ms, percent, rate } from "/page/words.js";
 
 const HIGH = 140, LEFT = 44, RIGHT = 4, TOP = 10, BOTTOM = 22, SECONDS = 60;
@@ -35,14 +35,15 @@ function requests(place, history) {
 }
 
 function latencies(place, history) {
-  const most = Math.max(0, ...history.map((row) => row.p99_ms ?? 0));
-  const top = above(most), y = linear(0, top, FLOOR, TOP);
+  const known = history.flatMap((row) => LINES.map(([key]) => row[key])).filter((value) => value > 0);
+  const marks = known.length ? decades(Math.min(...known), Math.max(...known)) : [1, 10];
+  const y = logarithmic(marks[0], marks.at(-1), FLOOR, TOP);
   const last = history.findLast((row) => row.requests > 0);
   const words = last ? LINES.map(([key, name]) => `${name} ${ms(last[key])}`).reverse().join(", ") : "none";
-  chart(place, most > 0, `Latency in the last minute, latest second with requests: ${words}.`, (width) => {
+  chart(place, known.length > 0, `Latency in the last minute, latest second with requests: ${words}.`, (width) => {
     const at = x(width);
     return [
-      ...frame(width, [0, top / 2, top].map((value) => [y(value), tick(value)])),
+      ...frame(width, marks.map((value) => [y(value), tick(value)])),
       ...LINES.flatMap(([key, name]) => [
         node("path", { class: `line ${name}`, d: path(history.map((row) => [at(row.age_s), row[key] === null ? null : y(row[key])])) }),
         ...lonely(history, key).map((row) => node("circle", { class: `dot ${name}`, r: 2, cx: at(row.age_s), cy: y(row[key]) })),

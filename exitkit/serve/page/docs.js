@@ -9,6 +9,7 @@ const element = (name, kind, ...inside) => make(name, kind ? { class: kind } : {
 function shape(schema, depth = 0) {
   const pad = "  ".repeat(depth + 1), end = "  ".repeat(depth);
   if (schema.oneOf) return schema.oneOf.map((s) => shape(s, depth)).join("\n" + end + "or ");
+  if (schema.anyOf) return [...new Set(schema.anyOf.map((s) => shape(s, depth)))].join(" or ");
   if (schema.type === "array") return `[${shape(schema.items ?? {}, depth)}, ...]`;
   if (schema.type === "object" && schema.properties) {
     const required = schema.required ?? [];
@@ -19,7 +20,8 @@ function shape(schema, depth = 0) {
     return rows.length ? `{\n${rows.join(",\n")}\n${end}}` : "{}";
   }
   if (schema.format === "binary") return "file";
-  const range = "minimum" in schema ? ` ${schema.minimum} to ${schema.maximum}` : "";
+  const { minimum: least, maximum: most } = schema;
+  const range = least === undefined ? "" : most === undefined ? ` from ${least}` : ` ${least} to ${most}`;
   return (schema.type ?? "any") + range;
 }
 
@@ -43,7 +45,7 @@ function route(path, verb, about) {
   const parameters = about.parameters ?? [];
   if (parameters.length) inside.append(element("h3", "", "Parameters"));
   for (const { name, in: where, schema } of parameters)
-    inside.append(element("p", "", `${name} (${where}): ${shape(schema)} ${schema.description ?? ""}`));
+    inside.append(...prose(`\`${name}\` (${where}): ${shape(schema)} ${schema.description ?? ""}`));
   if (about.requestBody) inside.append(element("h3", "", "Body"), ...bodies(about.requestBody.content));
   inside.append(element("h3", "", "Answers"));
   for (const [status, answer] of Object.entries(about.responses ?? {}))

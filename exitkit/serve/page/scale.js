@@ -15,6 +15,18 @@ export function ticks(low, high, count) {
 export const linear = (low, high, from, to) => (value) =>
   from + ((value - low) / (high - low || 1)) * (to - from);
 
+// Powers of ten from at most `low` to at least `high`, two or more.
+export function decades(low, high) {
+  const first = Math.floor(Math.log10(low) + 1e-9), last = Math.ceil(Math.log10(high) - 1e-9);
+  return Array.from({ length: Math.max(2, last - first + 1) }, (_, k) => 10 ** (first + k));
+}
+
+// A function that puts low..high at from..to, each power of ten as far from the next.
+export function logarithmic(low, high, from, to) {
+  const place = linear(Math.log10(low), Math.log10(high), from, to);
+  return (value) => place(Math.log10(value));
+}
+
 // The next round number above: the top of an axis that begins at zero.
 export function above(value) {
   const marks = ticks(0, value || 1, 3);

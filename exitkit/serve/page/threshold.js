@@ -3,7 +3,7 @@
 import { byId, rows, write } from "/page/element.js";
 import { AXES, draw, predicted, sharesNow } from "/page/curve.js";
 import { fitted } from "/page/scale.js";
-import { change, ms, number, percent, threshold as digits } from "/page/words.js";
+import { change, ms, percent, plural, threshold as digits } from "/page/words.js";
 
 const PAUSE_MS = 120; // of the slider, before images are asked about again
 
@@ -123,7 +123,7 @@ function changes(point) {
 function recent() {
   const now = stats?.now;
   if (!now) return "Nothing was asked in the last seconds, so there is no point measured now.";
-  return `Measured now: ${number(now.images)} images of the last ${now.seconds} s, half of the requests within `
+  return `Measured now: ${plural(now.images, "image")} of the last ${now.seconds} s, half of the requests within `
     + `${ms(now.p50_ms)}. Its accuracy is expected accuracy from calibrated confidence: nobody knows the labels.`;
 }
 
