@@ -25,12 +25,10 @@ def probabilities(
     logits: Float[np.ndarray, "n C"], temperature: float
 ) -> Float32[np.ndarray, "n C"]:
     """Return softmax(logits / temperature), row by row."""
-    shifted = (logits - logits.max(axis=1, keepdims=True)) / np.float32(temperature)
-    weights = np.exp(shifted)
-    share: Float32[np.ndarray, "n C"] = (weights / weights.sum(axis=1, keepdims=True)).astype(
-        np.float32, copy=False
-    )
-    return share
+    shifted = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
+    weights = np.exp(shifted / np.float32(temperature))
+    share: Float32[np.ndarray, "n C"] = weights / np.add.reduce(weights, axis=1, keepdims=True)
+    return share.astype(np.float32, copy=False)
 
 
 def leaves(

@@ -160,7 +160,8 @@ def _check_shape(tensor: Tensor, rest: tuple[int, ...], samples: int) -> None:
 
 def _normalised(data: NDArray[np.float32], spec: ImageSpec) -> NDArray[np.float32]:
     """Refuse what is no normalised image [n, 3, H, W]; both comparisons are false for NaN."""
-    if not (data.min() >= -LARGEST and data.max() <= LARGEST):
+    flat = data.reshape(-1)
+    if not (np.minimum.reduce(flat) >= -LARGEST and np.maximum.reduce(flat) <= LARGEST):
         raise RequestError(
             IMAGES,
             f"holds numbers beyond {LARGEST:g}",

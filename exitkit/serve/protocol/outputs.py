@@ -106,19 +106,23 @@ def parameters(service: Service, result: Result, wishes: Options) -> Parameters:
     `deadline_hit` (some image was ended by the deadline), and `threshold_used` where one threshold
     held for all images at all exits.
     """
-    exits = result.answers.exit
+    exits = result.answers.exit.tolist()
     found: dict[str, float | bool] = {
-        "mean_exit": float(exits.mean()),
-        "macs_fraction": service.macs_fraction(exits),
+        "mean_exit": sum(exits) / len(exits),
+        "macs_fraction": sum(service.shares[k] for k in exits) / len(exits),
         "queue_ms": result.queue_s * 1e3,
         "compute_ms": result.compute_s * 1e3,
         "deadline_hit": bool(result.late),
     }
-    thresholds = wishes.threshold
-    if thresholds is None:
-        thresholds = np.asarray(service.policy.thresholds)
-    if isinstance(thresholds, float | int):
-        found["threshold_used"] = float(thresholds)
-    elif len(thresholds) and (thresholds == thresholds[0]).all():
-        found["threshold_used"] = float(thresholds[0])
+    used = _one(service.policy.thresholds if wishes.threshold is None else wishes.threshold)
+    if used is not None:
+        found["threshold_used"] = used
     return found
+
+
+def _one(thresholds: float | tuple[float, ...] | NDArray[np.float32]) -> float | None:
+    """Return the one threshold that all of these are, None where they differ."""
+    if isinstance(thresholds, float | int):
+        return float(thresholds)
+    different = set(thresholds if isinstance(thresholds, tuple) else thresholds.tolist())
+    return float(different.pop()) if len(different) == 1 else None

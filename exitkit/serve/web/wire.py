@@ -141,10 +141,9 @@ def _part(
     name: str, parameters: Parameters, raw: memoryview | None, at: int, single: bool
 ) -> tuple[memoryview, bool]:
     """Return a tensor's bytes, and whether they are the rest because their size was left out."""
-    asked = f"input {brief(name)}"
     if raw is None:
         raise RequestError(
-            asked,
+            f"input {brief(name)}",
             "has no data, and the request no header Inference-Header-Content-Length",
             "send data as JSON, or the tensor's bytes behind a JSON header of that length",
         )
@@ -152,10 +151,14 @@ def _part(
     if size is None and single:
         return raw[at:], True
     if type(size) is not int or size < 0:
-        raise RequestError(f"{asked}, {SIZE} {brief(size)}", "is no number of bytes", "give one")
+        raise RequestError(
+            f"input {brief(name)}, {SIZE} {brief(size)}", "is no number of bytes", "give one"
+        )
     if at + size > len(raw):
         raise RequestError(
-            f"{asked}, {SIZE} {size}", f"{len(raw) - at} bytes are left", "send the whole tensor"
+            f"input {brief(name)}, {SIZE} {size}",
+            f"{len(raw) - at} bytes are left",
+            "send the whole tensor",
         )
     return raw[at : at + size], False
 
