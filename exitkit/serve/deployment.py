@@ -11,12 +11,13 @@ import exitkit
 from exitkit import bundle
 from exitkit.atomic import sha256
 from exitkit.errors import BundleError, ConfigError
-from exitkit.serve import shelf, warmup
+from exitkit.serve import logs, shelf, warmup
 from exitkit.serve.models import Models
 from exitkit.serve.replicas import Replicas
 from exitkit.serve.scheduling.scheduler import LAST_RUN_S
 from exitkit.serve.settings import Settings
-from exitkit.serve.web import app
+from exitkit.serve.web import app, watch
+from exitkit.serve.web.bodies import Application, Message, Receive, Send
 
 # How soon a dead replica is noticed and replaced, at the latest.
 HEALTH_S = 2.0
@@ -41,6 +42,24 @@ class Replica:
         """Say what this replica serves, and what it measured."""
         models: Models = self.app.state.models
         return [line for name in models.names for line in warmup.describe(models.get(name))]
+
+
+class Unnamed:
+    """ASGI layer that takes the request's id off responses: Ray's proxies put the same on them."""
+
+    def __init__(self, app: Application) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one connection scope."""
+
+        async def shortened(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                kept = [(name, value) for name, value in message["headers"] if name != watch.NAME]
+                message = {**message, "headers": kept}
+            await send(message)
+
+        await self.app(scope, receive, shortened)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,20 +113,24 @@ def _digests(folder: Path) -> str:
         ) from error
 
 
-def application(settings: Settings, scale: Replicas) -> serve.Application:
+def application(settings: Settings, scale: Replicas, counts: Path | None) -> serve.Application:
     """Return the server as Ray Serve runs it.
 
     Args:
         settings: of the server, its bundles with absolute paths; each replica is told the same.
         scale: how many replicas there are.
+        counts: folder that they share for what they count; None: each counts for itself.
     """
     identity = Identity.here(settings.bundles)
 
     def build() -> FastAPI:
+        logs.set_up(settings.log)
         identity.require(settings.bundles)
-        models = shelf.collect(settings)
+        models = shelf.collect(settings, counts)
         models.start()
-        return app.create(models, settings)
+        made = app.create(models, settings)
+        made.add_middleware(Unnamed)
+        return made
 
     number: dict[str, Any] = {"num_replicas": scale.least}
     if not scale.fixed:

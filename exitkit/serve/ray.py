@@ -13,8 +13,10 @@ import logging
 import os
 import signal
 import ssl
+import tempfile
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -23,7 +25,7 @@ from ray import serve
 
 from exitkit import bundle
 from exitkit.errors import ConfigError, EngineError
-from exitkit.serve import deployment, ports
+from exitkit.serve import deployment, pools, ports
 from exitkit.serve.access import Access
 from exitkit.serve.process import Echo
 from exitkit.serve.replicas import Replicas
@@ -56,39 +58,51 @@ def run(settings: Settings, echo: Echo = logger.info) -> None:
     """
     scale = settings.replicas
     assert scale is not None
-    folders = tuple(folder.resolve() for folder in settings.bundles)
-    settings = dataclasses.replace(settings, bundles=folders, threads=settings.threads or THREADS)
-    for folder in folders:
+    settings = _placed(settings)
+    for folder in settings.bundles:
         bundle.read_manifest(folder)
     warning = Access(settings).warning()
     if warning is not None:
         echo(warning)
-    with _cluster(settings, scale) as local, _interrupted_by_signals():
+    with _cluster(settings, scale) as counts, _interrupted_by_signals():
         started, url = _listen(settings)
         try:
             with contextlib.suppress(KeyboardInterrupt):
-                _deploy(settings, scale, echo)
+                _deploy(settings, scale, counts, echo)
                 if not started:
                     _require_route(url)
                 echo(f"ready: {url}  (docs at /docs, Ctrl-C stops)")
                 while True:
                     signal.pause()
         finally:
-            _leave(everything=started and not local)
+            _leave(everything=started and counts is None)
     echo("stopped")
 
 
+def _placed(settings: Settings) -> Settings:
+    """Settle what a process alone would settle for itself."""
+    return dataclasses.replace(
+        settings,
+        bundles=tuple(folder.resolve() for folder in settings.bundles),
+        threads=settings.threads or THREADS,
+        # The other kind's threads spin between their runs, at the expense of other replicas.
+        pool="private" if settings.pool == pools.AUTO else settings.pool,
+    )
+
+
 @contextlib.contextmanager
-def _cluster(settings: Settings, scale: Replicas) -> Iterator[bool]:
-    """Be on a cluster while the block runs; yield whether it is our own."""
+def _cluster(settings: Settings, scale: Replicas) -> Iterator[Path | None]:
+    """Be on a cluster while the block runs.
+
+    Yields:
+        A folder that all replicas see, where the cluster is our own; None on another.
+    """
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     address = os.environ.get("RAY_ADDRESS") or LOCAL
     local = address == LOCAL
     if local:
-        # Ray reads these two from the environment alone. Nothing is told to its makers, and who
-        # reaches the ports between its processes, which are open to the network, needs a token.
+        # Ray reads it from the environment alone: nothing is told to its makers.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
     # Of Ray's own pages and APIs a cluster of our own needs none.
     pages = False if local else None
     try:
@@ -105,7 +119,8 @@ def _cluster(settings: Settings, scale: Replicas) -> Iterator[bool]:
                 f"{needed} cores are needed, there are {cores:g}",
                 "take fewer, or a cluster (RAY_ADDRESS)",
             )
-        yield local
+        with tempfile.TemporaryDirectory(prefix="exitkit-") as folder:
+            yield Path(folder) if local else None
     finally:
         ray.shutdown()
 
@@ -150,10 +165,10 @@ def _listen(settings: Settings) -> tuple[bool, str]:
     return True, url
 
 
-def _deploy(settings: Settings, scale: Replicas, echo: Echo) -> None:
+def _deploy(settings: Settings, scale: Replicas, counts: Path | None, echo: Echo) -> None:
     """Start the replicas, wait for them, and say what they are."""
     try:
-        handle = serve.run(deployment.application(settings, scale), name=NAME)
+        handle = serve.run(deployment.application(settings, scale, counts), name=NAME)
     except RuntimeError as error:
         found = serve.status().applications[NAME]
         texts = [error.args[0], *(part.message for part in found.deployments.values())]
@@ -161,7 +176,7 @@ def _deploy(settings: Settings, scale: Replicas, echo: Echo) -> None:
         raise EngineError("a replica", f"did not start ({why})", "see its log") from error
     for line in handle.lines.remote().result():
         echo(line)
-    echo(f"{scale} on Ray, threads of each: {settings.threads}")
+    echo(f"on Ray: {scale}, threads of each: {settings.threads}")
 
 
 def _require_route(url: str) -> None:
@@ -171,13 +186,14 @@ def _require_route(url: str) -> None:
     try:
         with urllib.request.urlopen(f"{url}/-/routes", timeout=10, context=unchecked) as answer:
             found = json.load(answer)
-    except (OSError, ValueError) as error:
-        found = {"": error}
-    if found.get("/") != NAME:
+        here = found.get("/") == NAME
+    except (OSError, ValueError, AttributeError) as error:
+        found, here = error, False
+    if not here:
         raise ConfigError(
             f"address {url}",
-            f"Ray Serve runs on this cluster already, and does not answer there ({found})",
-            "give the --host and --port that it was started with",
+            f"Ray Serve runs on this cluster already, and this server is not there ({found})",
+            "give the --host and --port that Ray Serve was started with",
         )
 
 

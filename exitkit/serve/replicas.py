@@ -45,7 +45,7 @@ class Replicas:
     def __str__(self) -> str:
         if self.fixed:
             return f"{self.least} replica{'s' if self.least > 1 else ''}"
-        return f"{self.least} to {self.most} replicas, {self.requests} requests each"
+        return f"{self.least} to {self.most} replicas, for {self.requests} requests each"
 
 
 def parse(text: str, requests: int = REQUESTS) -> Replicas:

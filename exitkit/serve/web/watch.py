@@ -1,5 +1,6 @@
 """The outermost layer: counts every response, gives each request an id, and writes its line."""
 
+import asyncio
 import time
 
 from exitkit.serve import logs
@@ -40,6 +41,10 @@ class Watch:
 
             try:
                 await self.app(scope, receive, watched)
+            except asyncio.CancelledError:
+                # Who runs the application knew first that the client has left: Ray's proxies do.
+                scope[LEFT] = True
+                raise
             finally:
                 route = getattr(scope.get("route"), "name", "none")
                 status = GONE if LEFT in scope else status
