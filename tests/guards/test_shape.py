@@ -17,6 +17,7 @@ EVERYTHING = [
     *SOURCES,
     *sorted((ROOT / "tests").rglob("*.py")),
     *sorted((ROOT / "benchmarks").glob("*.py")),
+    *sorted((PACKAGE / "serve" / "page").iterdir()),
 ]
 
 
