@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from grpc.aio import ServicerContext as Context
 from exitkit.errors import ExitkitError, Overloaded, RequestError
 from exitkit.serve import logs
 from exitkit.serve.access import Access
+from exitkit.serve.limits import Limits
 from exitkit.serve.metrics import Metrics
 from exitkit.serve.scheduling.requests import Closing
 from exitkit.serve.scheduling.scheduler import clock
@@ -33,6 +34,7 @@ CODES = {
     401: grpc.StatusCode.UNAUTHENTICATED,
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
+    408: grpc.StatusCode.DEADLINE_EXCEEDED,
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     500: grpc.StatusCode.INTERNAL,
@@ -40,6 +42,16 @@ CODES = {
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
+
+
+# A message may take as long as the largest would at so many bytes a second, and a stall.
+RATE = 256 * 2**10
+
+
+class TooSlow(RequestError):
+    """A message that did not come in time."""
+
+    status = 408
 
 
 @dataclass(frozen=True)
@@ -77,24 +89,29 @@ class Calls:
     Attributes:
         access: who may call.
         metrics: what counts them.
-        running: calls that are not answered yet.
+        limits: of the server.
+        open: calls whose answer has not been sent yet.
+        held: bytes of their messages.
         closing: set when nothing new is taken any more.
     """
 
     access: Access
     metrics: Metrics
-    running: int = 0
+    limits: Limits
+    open: int = 0
+    held: int = 0
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def unary(self, name: str, kind: type[Message], answer: Answer) -> grpc.RpcMethodHandler:
         """Let `answer` answer the calls of a method, whose requests are of a `kind`."""
 
         async def handle(requests: object, context: Context) -> bytes:
+            self._begin(context)
             reply = b""
             with self.attempt(name, given(context, ID)) as attempt:
                 self.admit(name, context)
-                body = await context.read()
-                reply = (await answer(parse(kind, body), context)).SerializeToString()
+                async with self._message(context) as body:
+                    reply = (await answer(parse(kind, body), context)).SerializeToString()
             await finish(context, attempt)
             return reply
 
@@ -105,6 +122,7 @@ class Calls:
         """Let `answer` read from and write to the calls of a method with streams of messages."""
 
         async def handle(requests: object, context: Context) -> None:
+            self._begin(context)
             with self.attempt(name, given(context, ID)) as attempt:
                 self.admit(name, context)
                 await answer(context)
@@ -121,7 +139,6 @@ class Calls:
             id: of the request, from the call's metadata.
         """
         began, route, status = clock(), f"grpc:{name}", CANCELLED
-        self.running += 1
         with logs.Noting(id) as about:
             attempt = Attempt(about)
             try:
@@ -131,7 +148,6 @@ class Calls:
                 attempt.refusal = refuse(error, about)
                 status = attempt.refusal.status
             finally:
-                self.running -= 1
                 seconds = clock() - began
                 self.metrics.responded(route, status, seconds)
                 logs.line(about, route, status, seconds)
@@ -157,6 +173,45 @@ class Calls:
         """
         if self.closing.is_set():
             raise Closing("a request", "the server is stopping", "ask another one")
+
+    def _begin(self, context: Context) -> None:
+        """Count a call as open until its last byte is sent, or nobody wants it any more."""
+
+        def ended(context: Context) -> None:
+            self.open -= 1
+
+        self.open += 1
+        context.add_done_callback(ended)
+
+    @contextlib.asynccontextmanager
+    async def _message(self, context: Context) -> AsyncIterator[Any]:  # Any: see `parse`
+        """Read the message of a call; its bytes count until the block ends.
+
+        Raises:
+            TooSlow: it did not come in the time that the largest one may take.
+            Overloaded: all messages together are too large.
+        """
+        allowed_s = self.limits.stall_s + self.limits.body_bytes / RATE
+        try:
+            async with asyncio.timeout(allowed_s):
+                body = await context.read()
+        except TimeoutError as error:
+            raise TooSlow(
+                "a message", f"did not come in {allowed_s:.0f} s", "send it faster"
+            ) from error
+        size = len(body) if isinstance(body, bytes) else 0
+        if self.held + size > self.limits.bodies_bytes:
+            raise Overloaded(
+                f"a message of {size} bytes",
+                f"{self.held} are held for other calls, the limit is {self.limits.bodies_bytes}",
+                "come again after the seconds in retry-after",
+                1.0,
+            )
+        self.held += size
+        try:
+            yield body
+        finally:
+            self.held -= size
 
 
 def parse(kind: type[Message], body: Any) -> Message:  # Any: bytes, or the end of the stream

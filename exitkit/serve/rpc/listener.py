@@ -14,9 +14,6 @@ from exitkit.serve.rpc.calls import Calls
 from exitkit.serve.scheduling.scheduler import LAST_RUN_S
 from exitkit.serve.settings import Settings
 
-# What is answered still has to be sent; a client that takes longer to read it is given up.
-SEND_S = 5.0
-
 
 class Listener:
     """Serves the models of a process over gRPC while its `async with` block runs.
@@ -29,6 +26,7 @@ class Listener:
 
     def __init__(self, models: Models, settings: Settings, place: str) -> None:
         self.models, self.settings, self.place = models, settings, place
+        self._given_up = False
         self._calls: Calls
         self._server: grpc.aio.Server
 
@@ -38,15 +36,19 @@ class Listener:
         Raises:
             EngineError: it cannot be opened after all.
         """
-        self._calls = Calls(Access(self.settings), self.models.metrics)
+        limits = self.settings.limits
+        self._calls = Calls(Access(self.settings), self.models.metrics, limits)
         self._server = grpc.aio.server(
             options=[
-                ("grpc.max_receive_message_length", self.settings.limits.body_bytes),
+                ("grpc.max_receive_message_length", limits.body_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 1),  # with whoever holds the port for us
                 # A message is unpacked before its size is looked at: 64 MB could become 64 GB.
                 ("grpc.compression_enabled_algorithms_bitset", 1),
-            ]
+                # Who has vanished without a word is noticed, and costs no more.
+                ("grpc.keepalive_time_ms", round(limits.stall_s * 1e3)),
+            ],
+            maximum_concurrent_rpcs=limits.connections,
         )
         tell = health.Health(self.models, (methods.SERVICE,))
         check = self._calls.unary("Check", health.CLASSES["HealthCheckRequest"], tell.check)
@@ -67,15 +69,21 @@ class Listener:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Answer what was accepted, then close; after an error at once."""
+        """Answer what was accepted, then close; where the event loop is given up, just go."""
+        if error is not None:
+            return
         self.close()
-        if error is None:
-            await self._answered()
-        await self._server.stop(SEND_S if error is None else None)
+        await self._answered()
+        # With a grace it would wait for idle clients to close their connections.
+        await self._server.stop(None)
 
     def close(self) -> None:
         """Take nothing new: calls that come from now on get UNAVAILABLE."""
         self._calls.closing.set()
+
+    def give_up(self) -> None:
+        """Wait for no answer any more; from any thread."""
+        self._given_up = True
 
     def _open(self) -> None:
         credentials = _credentials(self.settings)
@@ -90,9 +98,10 @@ class Listener:
             ) from error
 
     async def _answered(self) -> None:
-        """Wait until no call is running, as long as an end may take."""
-        end = asyncio.get_running_loop().time() + self.settings.limits.drain_s + LAST_RUN_S
-        while self._calls.running and asyncio.get_running_loop().time() < end:
+        """Wait until every answer is sent, as long as an end may take."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self.settings.limits.drain_s + LAST_RUN_S
+        while self._calls.open and not self._given_up and loop.time() < end:
             await asyncio.sleep(0.01)
 
 

@@ -31,11 +31,16 @@ class Address:
 @contextmanager
 def serve(*bundles: Path, **settings: Any) -> Iterator[Address]:
     """Serve on free ports while the block runs."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with server(*bundles, threads=1, grpc_port=port, **settings) as url:
         yield Address(url, f"127.0.0.1:{port}")
+
+
+def free_port() -> int:
+    """Return a port that nobody has."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def images(*colours: tuple[float, float, float]) -> NDArray[np.float32]:
@@ -49,6 +54,20 @@ def tensor(array: NDArray[Any], name: str = "images", datatype: str = "FP32") ->
     found = triton.InferInput(name, list(array.shape), datatype)
     found.set_data_from_numpy(array)
     return found
+
+
+def request(array: NDArray[Any], **fields: Any) -> Any:
+    """Return a ModelInferRequest with raw images."""
+    found: Any = CLASSES["ModelInferRequest"](model_name="colours", **fields)
+    found.inputs.add(name="images", datatype="FP32", shape=array.shape)
+    found.raw_input_contents.append(array.tobytes())
+    return found
+
+
+def output(answer: Any, name: str, kind: str) -> list[Any]:
+    """Return an output's raw numbers."""
+    names = [row.name for row in answer.outputs]
+    return np.frombuffer(answer.raw_output_contents[names.index(name)], kind).tolist()
 
 
 def unary(channel: grpc.Channel, name: str, message: Any, **options: Any) -> Any:

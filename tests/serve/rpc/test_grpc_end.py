@@ -1,0 +1,192 @@
+"""The end of a server that speaks gRPC: what it has accepted is answered, nobody waits for ever."""
+
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+from calling import BLUE, RED, SERVICE, images, output, request
+
+from exitkit.serve.rpc.descriptors import CLASSES
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from exitkit.serve import process
+from exitkit.serve.limits import Limits
+from exitkit.serve.settings import Settings
+limits = Limits(samples=16, batch=2, queue=64, drain_s=float(sys.argv[2]))
+settings = Settings(
+    (Path(sys.argv[1]),), port=0, grpc_port=0, limits=limits, pool="private", threads=1, log="json"
+)
+process.run(settings, lambda line: print(line, flush=True))
+print("torch" in sys.modules)
+"""
+
+
+class Running:
+    """A serving process, where it answers, and what it said."""
+
+    def __init__(self, process: subprocess.Popen[str], errors: Path) -> None:
+        self.process, self.errors = process, errors
+        assert process.stdout is not None
+        lines: list[str] = []
+        while not lines or not lines[-1].startswith("ready: "):
+            line = process.stdout.readline()
+            assert line, errors.read_text()
+            lines.append(line.rstrip())
+        self.http = lines[-1].split()[1]
+        self.grpc = next(line.split()[1] for line in lines if line.startswith("gRPC: "))
+
+    def end(self) -> list[str]:
+        """Wait until it has ended, and return what it said last."""
+        output, _ = self.process.communicate(timeout=60)
+        assert self.process.returncode == 0, self.errors.read_text()
+        return output.splitlines()
+
+    def counted(self) -> Counter[int]:
+        """Return the inference requests that it has answered, by their status."""
+        rows = [json.loads(line) for line in self.errors.read_text().splitlines() if line[0] == "{"]
+        assert all(row["level"] == "INFO" for row in rows), rows
+        return Counter(row["status"] for row in rows if row.get("route") == "grpc:ModelInfer")
+
+
+@contextmanager
+def process(bundle: Path, folder: Path, drain_s: float = 30) -> Iterator[Running]:
+    """Serve in a process of its own."""
+    command = [sys.executable, "-W", "error", "-c", SCRIPT, str(bundle), str(drain_s)]
+    errors = folder / "errors"
+    with (
+        errors.open("w") as file,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True) as running,
+    ):
+        try:
+            yield Running(running, errors)
+        finally:
+            running.kill()
+
+
+COLOURS = images(RED, BLUE)
+ANSWER = CLASSES["ModelInferResponse"].FromString
+
+
+def ask(place: str, found: Counter[str], began: threading.Semaphore) -> None:
+    """Ask over a connection of its own until refused; every answer must be the right one."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(place, options) as channel:
+        call = channel.unary_unary(SERVICE + "ModelInfer", response_deserializer=ANSWER)
+        body = request(COLOURS).SerializeToString()
+        while True:
+            try:
+                answer = call(body, timeout=60)
+            except grpc.RpcError as error:
+                found[error.code().name] += 1
+                return
+            assert output(answer, "exit_index", "<i8") == [2, 4]
+            found["OK"] += 1
+            began.release()
+
+
+def test_a_signal_lets_every_accepted_call_be_answered(slow: Path, tmp_path: Path) -> None:
+    found: Counter[str] = Counter()
+    began = threading.Semaphore(0)
+    with process(slow, tmp_path) as running, ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(ask, running.grpc, found, began) for _ in range(8)]
+        for _ in range(12):
+            assert began.acquire(timeout=60)
+        running.process.send_signal(signal.SIGTERM)
+        assert running.end() == ["stopped; everything accepted was answered", "False"]
+        for one in asking:
+            one.result()
+    counted = running.counted()
+    assert counted[200] == found["OK"] >= 12
+    assert set(counted) <= {200, 503}
+    assert set(found) <= {"OK", "UNAVAILABLE"}
+
+
+def many() -> bytes:
+    """Return a request of which the slow bundle has eight batches."""
+    body: bytes = request(np.repeat(COLOURS, 8, axis=0)).SerializeToString()
+    return body
+
+
+def wait_for_queue(running: Running) -> None:
+    end = time.monotonic() + 60
+    while not httpx.get(f"{running.http}/stats").json()["queue"]:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_signal_ends_streams_once_what_came_is_answered(slow: Path, tmp_path: Path) -> None:
+    sent: queue.Queue[bytes] = queue.Queue()
+    for _ in range(2):
+        sent.put(many())
+    with process(slow, tmp_path) as running, grpc.insecure_channel(running.grpc) as channel:
+        stream = channel.stream_stream(
+            SERVICE + "ModelStreamInfer",
+            response_deserializer=CLASSES["ModelStreamInferResponse"].FromString,
+        )
+        answers = stream(iter(sent.get, None), timeout=60)
+        wait_for_queue(running)
+        running.process.send_signal(signal.SIGTERM)
+        for _ in range(2):
+            answer = next(answers).infer_response
+            assert output(answer, "exit_index", "<i8") == [2] * 8 + [4] * 8
+        with pytest.raises(grpc.RpcError, match="the server is stopping") as caught:
+            next(answers)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert running.end() == ["stopped; everything accepted was answered", "False"]
+        sent.put(b"")  # what reads it ends
+
+
+def test_what_takes_longer_than_the_drain_is_given_up_and_said(slow: Path, tmp_path: Path) -> None:
+    with (
+        process(slow, tmp_path, drain_s=0.1) as running,
+        grpc.insecure_channel(running.grpc) as channel,
+    ):
+        answer = channel.unary_unary(SERVICE + "ModelInfer").future(many(), timeout=60)
+        wait_for_queue(running)
+        running.process.send_signal(signal.SIGTERM)
+        assert running.end()[0] == "stopped; not everything was answered within 0.1 s"
+        assert answer.exception().code() is grpc.StatusCode.UNAVAILABLE
+        assert "the server stopped" in answer.exception().details()
+
+
+def test_a_second_ctrl_c_does_not_wait(slow: Path, tmp_path: Path) -> None:
+    with process(slow, tmp_path) as running, grpc.insecure_channel(running.grpc) as channel:
+        stream = channel.stream_stream(SERVICE + "ModelStreamInfer")
+        sent: queue.Queue[bytes] = queue.Queue()
+        answers = stream(iter(sent.get, None), timeout=60)
+        call = channel.unary_unary(SERVICE + "ModelInfer")
+        calls = [call.future(many(), timeout=60) for _ in range(4)]
+        wait_for_queue(running)
+        running.process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        running.process.send_signal(signal.SIGINT)
+        assert running.end()[-1] == "False"
+        assert any(one.exception() for one in calls)
+        with pytest.raises(grpc.RpcError):
+            next(answers)
+        sent.put(b"")
+
+
+def test_without_the_port_nothing_of_grpc_is_loaded(colours: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from exitkit.serve import server\n"
+        f"with server(Path({str(colours)!r}), threads=1): pass\n"
+        "print([name for name in ('grpc', 'google.protobuf') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
