@@ -7,8 +7,9 @@ that at once, when a request is admitted, and not only when the queue before it 
 off; so the control has no delay that could make it swing.
 """
 
+import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from exitkit.errors import ConfigError
@@ -42,11 +43,8 @@ class Rung:
     seconds: float
 
 
-def ladder(tradeoff: Tradeoff, stages: Stages, floor: float) -> tuple[Rung, ...]:
-    """Return the thresholds from the policy's own down to the lowest that keeps `floor`.
-
-    Every one is a point of the bundle's sweep that keeps the floor, and cheaper than the one
-    before it; at most eight below the policy's own, evenly spaced by their cost.
+def keeping(tradeoff: Tradeoff, floor: float) -> list[Point]:
+    """Return the policy's own point, and the cheaper ones of its sweep that keep `floor`.
 
     Raises:
         ConfigError: the policy's own point is not known, is below the floor, or nothing cheaper
@@ -65,23 +63,52 @@ def ladder(tradeoff: Tradeoff, stages: Stages, floor: float) -> tuple[Rung, ...]
             f"the policy in force reaches {own.accuracy:.4f} on the tune split",
             "lower the floor or raise the threshold",
         )
-    rungs = [_rung(own, tradeoff.thresholds, stages)]
-    early = len(tradeoff.thresholds)
-    keeping = [point for point in tradeoff.points if point.accuracy >= floor]
-    for point in sorted(keeping, key=lambda point: -point.mean_macs):
-        threshold = float(point.threshold or 0.0)
-        one = _rung(point, (threshold,) * early, stages)
-        lower = all(threshold < t for t in rungs[-1].thresholds)
-        if lower and one.mean_macs < rungs[-1].mean_macs and one.seconds < rungs[-1].seconds:
-            rungs.append(one)
-    if len(rungs) == 1:
+    found = [own]
+    for point in sorted(tradeoff.points, key=lambda point: -point.mean_macs):
+        below = _threshold(point) < _threshold(found[-1])
+        if point.accuracy >= floor and below and point.mean_macs < found[-1].mean_macs:
+            found.append(point)
+    if len(found) == 1:
         raise ConfigError(
             asked,
             f"nothing on the sweep costs less than the policy in force ({own.accuracy:.4f}) and "
             "keeps it",
             "lower the floor, or leave it out",
         )
+    return found
+
+
+def ladder(
+    points: Sequence[Point], thresholds: tuple[float, ...], stages: Stages
+) -> tuple[Rung, ...]:
+    """Return what may be in force: at most eight thresholds below the own, evenly apart in cost.
+
+    Args:
+        points: see `keeping`; the first is the policy's own.
+        thresholds: the policy's own.
+        stages: times of the same segments.
+    """
+    rungs = [_rung(points[0], thresholds, stages)]
+    for point in points[1:]:
+        one = _rung(point, (_threshold(point),) * len(thresholds), stages)
+        if one.seconds < rungs[-1].seconds:
+            rungs.append(one)
     return _thinned(rungs)
+
+
+def describe(rungs: Sequence[Rung], plain_macs: float) -> str:
+    """Say in a line how far thresholds may sink."""
+    last = rungs[-1]
+    lowest = ", ".join(sorted({f"{threshold:.4g}" for threshold in last.thresholds}))
+    return (
+        f"under load down to threshold {lowest}: accuracy {100 * last.accuracy:.2f} %, "
+        f"{100 * last.mean_macs / plain_macs:.1f} % of the plain network's multiply-adds "
+        "(computed on the tune split)"
+    )
+
+
+def _threshold(point: Point) -> float:
+    return float(point.threshold or 0.0)
 
 
 def _rung(point: Point, thresholds: tuple[float, ...], stages: Stages) -> Rung:
@@ -138,6 +165,15 @@ class Depth:
             if steps:
                 self.level, self._changed = max(self.level - steps, math.ceil(wanted)), now
         return self.rungs[self.level]
+
+    @contextlib.contextmanager
+    def holding(self, images: int, rung: Rung | None) -> Iterator[None]:
+        """Count a request while the block waits for its answer; see `enter`."""
+        work_s = self.enter(images, rung)
+        try:
+            yield
+        finally:
+            self.leave(work_s)
 
     def enter(self, images: int, rung: Rung | None = None) -> float:
         """Count images that were admitted; return their work, which `leave` takes back.

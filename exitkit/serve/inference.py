@@ -59,7 +59,7 @@ async def infer(service: Service, request: InferRequest) -> InferResponse:
         VERSION,
         outputs.make(wanted, service, result),
         request.id,
-        outputs.parameters(service, result, wishes),
+        outputs.parameters(service, result),
     )
     service.counts.spent(compute_output=clock() - began)
     return response

@@ -93,6 +93,7 @@ def _rows(service: Service, result: Result, top: int, arrived: float) -> list[Ro
             "compute": service.shares[exit_],
             **times,
             "deadline_hit": k in result.late,
+            "threshold_used": result.threshold(k),
         }
         rows.append(row if best is None else {**row, "top": best[k]})
     return rows

@@ -163,6 +163,8 @@ def server(
         thread = threading.Thread(target=serve, name="exitkit-serve", daemon=True)
         thread.start()
         running.loaded.wait()
+        if running.failure is not None:
+            thread.join()  # it ends by itself, and says why
         try:
             while not running.started and thread.is_alive():
                 time.sleep(0.005)

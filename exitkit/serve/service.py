@@ -1,6 +1,7 @@
 """One model: the scheduler that runs it and the counters that count it, one thing to ask."""
 
 import asyncio
+import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -14,7 +15,9 @@ from exitkit import machine
 from exitkit.engine.model import Model
 from exitkit.errors import ExitkitError, Overloaded
 from exitkit.policy import criteria
+from exitkit.policy.policy import PerRow
 from exitkit.serve import codec, logs
+from exitkit.serve.adaptive import Depth, Rung
 from exitkit.serve.counts import Counts, Live
 from exitkit.serve.limits import Limits
 from exitkit.serve.metrics import Metrics
@@ -24,6 +27,8 @@ from exitkit.serve.scheduling.requests import DeadlineExceeded, Observer, Result
 from exitkit.serve.scheduling.scheduler import Scheduler, clock
 from exitkit.serve.scheduling.stages import Stages
 from exitkit.serve.tradeoff import Tradeoff
+
+NOTHING = contextlib.nullcontext()
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ class Service:
         tradeoff: the bundle's sweep.
         stages: times of the model's segments, up to the limits' batch.
         measured: what the warm-up found, None where nothing was measured.
+        depth: lowers thresholds under load; None: they stay.
     """
 
     def __init__(
@@ -59,7 +65,9 @@ class Service:
         tradeoff: Tradeoff,
         stages: Stages,
         measured: Measured | None = None,
+        depth: Depth | None = None,
     ) -> None:
+        self.depth, self._stages = depth, stages
         self.model, self.limits, self.tradeoff, self.measured = model, limits, tradeoff, measured
         # Clients know a model by the name of its bundle; the manifest has that of the run.
         self.manifest = dataclasses.replace(model.manifest, name=model.folder.name)
@@ -70,9 +78,7 @@ class Service:
             for exit_, macs in zip(tradeoff.exits, tradeoff.macs, strict=True)
         }
         self.counts: Counts
-        self.scheduler = Scheduler(
-            model.engine, stages, limits.queue, lambda k, n, s: self.counts.ran(k, n, s)
-        )
+        self.scheduler = Scheduler(model.engine, stages, limits.queue, self._ran)
         self._decoding, self._decoded = 0, Rate()
         # As many as there are cores: each may hold one whole decoded image.
         self._threads = machine.cores()
@@ -82,7 +88,16 @@ class Service:
     def live(self) -> Live:
         """How the model stands at this moment."""
         queued, rate = self.scheduler.queued, self.scheduler.rate
-        return Live(queued, self._decoding, rate, self.policy.thresholds)
+        thresholds = self.policy.thresholds
+        if self.depth is not None:
+            thresholds = self.depth.choose(clock()).thresholds
+        return Live(queued, self._decoding, rate, thresholds)
+
+    def _ran(self, exit_: int, images: int, seconds: float) -> None:
+        self.counts.ran(exit_, images, seconds)
+        if self.depth is not None:
+            expected_s = self._stages.seconds(self.policy.exits.index(exit_), images)
+            self.depth.ran(expected_s, seconds)
 
     def start(self, metrics: Metrics) -> None:
         """Start the engine thread; what it does is counted in `metrics`."""
@@ -179,15 +194,17 @@ class Service:
         """
         options.require(len(images))
         came = clock() if arrived is None else arrived
+        rung, used = self._in_force(options)
         try:
             future = self.scheduler.submit(
                 images,
-                self._thresholds(options.threshold),
+                self._submitted(used),
                 options.max_exit,
                 options.due(came),
                 None if observe is None else _on_loop(observe),
             )
-            result = await asyncio.wrap_future(future)
+            with NOTHING if self.depth is None else self.depth.holding(len(images), rung):
+                result = await asyncio.wrap_future(future)
         except ExitkitError as error:
             self._failed(error, len(images), clock() - came)
             raise
@@ -198,7 +215,7 @@ class Service:
         left = self.counts.answered(result.answered(), seconds, len(result.late))
         logs.answered(self.manifest.name, left)
         self.counts.spent(success=seconds, queue=result.queue_s, compute_infer=result.compute_s)
-        return result
+        return dataclasses.replace(result, thresholds=used)
 
     def _failed(self, error: ExitkitError, images: int, seconds: float) -> None:
         self.counts.spent(fail=seconds)
@@ -207,16 +224,29 @@ class Service:
         elif isinstance(error, DeadlineExceeded):
             self.counts.late(images)
 
-    def _thresholds(
-        self, wanted: float | NDArray[np.float32] | None
-    ) -> NDArray[np.float32] | tuple[float, ...] | None:
-        """Return one threshold for every exit but the deepest: [K-1], or [n, K-1]."""
-        early = len(self.policy.exits) - 1
-        if wanted is None:
-            return None
+    def _in_force(
+        self, options: Options
+    ) -> tuple[Rung | None, tuple[float, ...] | NDArray[np.float32]]:
+        """Return what was chosen for the load, and what the images are to be held against.
+
+        That is one threshold per exit but the deepest, or [n] one of each image. Requests with
+        wishes of their own get the policy's or their own, whatever the load.
+        """
+        wanted, own = options.threshold, self.policy.thresholds
         if isinstance(wanted, np.ndarray):
-            return np.repeat(wanted[:, np.newaxis], early, axis=1)
-        return (wanted,) * early
+            return None, wanted
+        if wanted is not None:
+            return None, (float(wanted),) * len(own)
+        if self.depth is None or options.max_exit is not None:
+            return None, own
+        rung = self.depth.choose(clock())
+        return rung, rung.thresholds
+
+    def _submitted(self, used: tuple[float, ...] | NDArray[np.float32]) -> PerRow | None:
+        """Return thresholds as the scheduler takes them; None: the policy's own, which is cheap."""
+        if isinstance(used, np.ndarray):
+            return np.repeat(used[:, np.newaxis], len(self.policy.thresholds), axis=1)
+        return None if used == self.policy.thresholds else used
 
     def probabilities(self, result: Result) -> NDArray[np.float32]:
         """Return [n,C] the calibrated class probabilities, each row by its exit's temperature."""

@@ -12,7 +12,8 @@ from exitkit.engine import ort, timing
 from exitkit.engine.engine import Engine
 from exitkit.engine.timing import Costs
 from exitkit.policy.solvers import Point
-from exitkit.serve import codec, tradeoff
+from exitkit.serve import adaptive, codec, tradeoff
+from exitkit.serve.adaptive import Depth
 from exitkit.serve.scheduling.stages import Stages
 from exitkit.serve.service import Measured, Service
 from exitkit.serve.settings import Settings
@@ -36,11 +37,14 @@ def prepare(
 
     Raises:
         BundleError: the bundle is damaged.
-        ConfigError: a threshold outside 0..1, an unknown pool, a provider that is not there.
+        ConfigError: a threshold outside 0..1, an unknown pool, a provider that is not there, an
+            accuracy floor that the policy does not reach or that nothing cheaper keeps.
     """
     limits = settings.limits
     model = models.load(folder, settings.threshold, pool, settings.threads, settings.provider)
     curve = tradeoff.read(folder, model.manifest, model.policy)
+    floor = settings.accuracy_floor
+    points = None if floor is None else adaptive.keeping(curve, floor)
     codec.warm(model.manifest.image)
     warm(model.engine, limits.batch)
     costs = timing.measure(model.engine, (1,), rounds(warm(model.engine, 1)))
@@ -48,7 +52,10 @@ def prepare(
     stages = measure_stages(model.engine, limits.batch, costs.all_segments_ms[0])
     taken = model.engine.segments[0].pool  # on a GPU the provider
     measured = Measured(taken, exit_ms, {taken: mean_ms(costs, curve.in_force), **(pools_ms or {})})
-    return Service(model, limits, curve, stages, measured)
+    depth = None
+    if points is not None:
+        depth = Depth(adaptive.ladder(points, curve.thresholds, stages), limits.queue)
+    return Service(model, limits, curve, stages, measured, depth)
 
 
 def rounds(image_s: float) -> int:
@@ -107,6 +114,8 @@ def describe(service: Service) -> list[str]:
         f"exits {', '.join(map(str, manifest.exits))}",
         *tradeoff.describe(service.tradeoff),
     ]
+    if service.depth is not None:
+        lines.append(adaptive.describe(service.depth.rungs, service.tradeoff.plain_macs))
     if measured is not None:
         times = ", ".join(
             f"exit {k} {ms:.2f} ms" for k, ms in zip(manifest.exits, measured.exit_ms, strict=True)

@@ -87,7 +87,7 @@ def held(
         gates = [Gated(segment) for segment in ready.model.engine.segments]
         model = Model(ready.model.folder, ready.model.manifest, Engine(gates, ready.policy))
         stages = Stages([[one] * limits.batch for one in seconds])
-        service = Service(model, limits, ready.tradeoff, stages)
+        service = Service(model, limits, ready.tradeoff, stages, depth=ready.depth)
         made.append(Held("", gates, service))
         return service
 

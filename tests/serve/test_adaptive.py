@@ -5,7 +5,8 @@ import pytest
 
 from exitkit.errors import ConfigError
 from exitkit.policy.solvers import Point
-from exitkit.serve.adaptive import HOLD_S, START, STEPS, Depth, Rung, ladder
+from exitkit.serve import adaptive
+from exitkit.serve.adaptive import HOLD_S, START, STEPS, Depth, Rung
 from exitkit.serve.scheduling import rules
 from exitkit.serve.scheduling.simulate import Load, Outcome, draw, poisson, simulate
 from exitkit.serve.scheduling.stages import Stages
@@ -30,6 +31,10 @@ def tradeoff(threshold: float = 0.9, exact: bool = True) -> Tradeoff:
     own = point(threshold) if exact else None
     points = tuple(map(point, np.linspace(0, 1, 41).tolist()))
     return Tradeoff((1, 2, 3), (1, 3, 6), 6, points, None, (threshold,) * 2, own, exact)
+
+
+def ladder(table: Tradeoff, stages: Stages, floor: float) -> tuple[Rung, ...]:
+    return adaptive.ladder(adaptive.keeping(table, floor), table.thresholds, stages)
 
 
 def test_the_ladder_goes_down_to_the_floor_in_even_steps() -> None:
@@ -68,7 +73,14 @@ def test_points_below_the_floor_are_never_taken_whatever_their_threshold() -> No
 )
 def test_a_floor_that_means_nothing_is_refused(table: Tradeoff, floor: float, found: str) -> None:
     with pytest.raises(ConfigError, match=found):
-        ladder(table, CPU, floor)
+        adaptive.keeping(table, floor)
+
+
+def test_the_first_line_says_how_far_thresholds_may_sink() -> None:
+    assert adaptive.describe(ladder(tradeoff(), CPU, floor=0.83), plain_macs=6e6) == (
+        "under load down to threshold 0.2: accuracy 83.00 %, 25.4 % of the plain network's "
+        "multiply-adds (computed on the tune split)"
+    )
 
 
 def rungs(count: int = 5) -> list[Rung]:

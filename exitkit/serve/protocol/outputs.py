@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from exitkit.bundle import Manifest
 from exitkit.errors import RequestError
-from exitkit.serve.options import Options
 from exitkit.serve.protocol.records import Parameters, Tensor, Wanted
 from exitkit.serve.scheduling.requests import Result
 from exitkit.serve.service import Service
@@ -99,7 +98,7 @@ def _best(table: NDArray[np.float32], most: int, classes: tuple[str, ...]) -> li
     ]
 
 
-def parameters(service: Service, result: Result, wishes: Options) -> Parameters:
+def parameters(service: Service, result: Result) -> Parameters:
     """Return what an answer says of itself as a whole.
 
     `mean_exit`, `macs_fraction` (of the network without exits), `queue_ms`, `compute_ms`,
@@ -114,15 +113,7 @@ def parameters(service: Service, result: Result, wishes: Options) -> Parameters:
         "compute_ms": result.compute_s * 1e3,
         "deadline_hit": bool(result.late),
     }
-    used = _one(service.policy.thresholds if wishes.threshold is None else wishes.threshold)
-    if used is not None:
-        found["threshold_used"] = used
+    used = {float(threshold) for threshold in result.thresholds}
+    if len(used) == 1:
+        found["threshold_used"] = used.pop()
     return found
-
-
-def _one(thresholds: float | tuple[float, ...] | NDArray[np.float32]) -> float | None:
-    """Return the one threshold that all of these are, None where they differ."""
-    if isinstance(thresholds, float | int):
-        return float(thresholds)
-    different = set(thresholds if isinstance(thresholds, tuple) else thresholds.tolist())
-    return float(different.pop()) if len(different) == 1 else None

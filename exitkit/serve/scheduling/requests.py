@@ -41,12 +41,15 @@ class Result:
         queue_s: seconds in which none of its images was computed.
         compute_s: seconds of the batches that its images were in.
         late: numbers of the images that the deadline ended, not the policy.
+        thresholds: that the images were held against, at every exit but the deepest; or [n] one of
+            each image, at all exits.
     """
 
     answers: Answers
     queue_s: float
     compute_s: float
     late: frozenset[int] = frozenset()
+    thresholds: tuple[float, ...] | NDArray[np.float32] = ()
 
     def require_all(self) -> None:
         """Refuse to be a result in which some image has no answer.
@@ -56,6 +59,18 @@ class Result:
         """
         if self.answered() is not self.answers:
             raise DeadlineExceeded()
+
+    def threshold(self, image: int) -> float | list[float] | None:
+        """Return what an image was held against: one number, or one per exit where they differ.
+
+        None where the deepest exit is the only one.
+        """
+        used = self.thresholds
+        if isinstance(used, np.ndarray):
+            return float(used[image])
+        if not used:
+            return None
+        return used[0] if len(set(used)) == 1 else list(used)
 
     def answered(self) -> Answers:
         """Return the answers of those images that have one."""

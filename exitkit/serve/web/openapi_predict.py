@@ -27,7 +27,17 @@ _THRESHOLDS: Json = {
 _BASE64: Json = {"type": "string", "contentEncoding": "base64"}
 _BEST = record(["label", "probability"], label=TEXT, probability=SHARE)
 _ANSWER = record(
-    ["label", "confidence", "exit", "compute", "queue_ms", "compute_ms", "ms", "deadline_hit"],
+    [
+        "label",
+        "confidence",
+        "exit",
+        "compute",
+        "queue_ms",
+        "compute_ms",
+        "ms",
+        "deadline_hit",
+        "threshold_used",
+    ],
     label=TEXT,
     confidence={**SHARE, "description": "calibrated probability of the label"},
     exit=WHOLE,
@@ -40,6 +50,11 @@ _ANSWER = record(
     compute_ms={**_MS, "description": "of the batches that the request's images were in"},
     ms={**_MS, "description": "from the request's head to its answer"},
     deadline_hit={**_FLAG, "description": "whether the deadline chose the exit"},
+    threshold_used={
+        "oneOf": [SHARE, {"type": "array", "items": SHARE}, {"type": "null"}],
+        "description": "that the image was held against; a list where exits differ, null where "
+        "there is one exit",
+    },
     top={"type": "array", "items": _BEST, "description": "the likeliest first, where asked for"},
 )
 _FAILURE = record(["error", "status"], file=TEXT, error=TEXT, status=WHOLE)

@@ -20,7 +20,7 @@ Paint = Callable[..., bytes]
 # With the fixture's network: a saturated colour is sure at exit 2, a dull one is not.
 CLEAR, DULL = (255, 0, 0), (120, 140, 130)
 TIMES = {"queue_ms", "compute_ms", "ms"}
-ANSWER = {"label", "confidence", "exit", "compute", "deadline_hit"} | TIMES
+ANSWER = {"label", "confidence", "exit", "compute", "deadline_hit", "threshold_used"} | TIMES
 
 
 def send(url: str, *files: bytes, **more: object) -> httpx.Response:
@@ -34,7 +34,7 @@ def test_one_image_gives_one_answer(url: str, paint: Paint) -> None:
     # (255 / 255 - 0.5) / 0.25 = 2, the others -2: logits 4, -4, -4; softmax 1 / (1 + 2 e^-8)
     assert (answer["label"], answer["exit"]) == ("red", 2)
     assert answer["confidence"] == pytest.approx(1 / (1 + 2 * np.exp(-8)), abs=1e-6)
-    assert answer["deadline_hit"] is False
+    assert (answer["deadline_hit"], answer["threshold_used"]) == (False, 0.6)
     assert 0 < answer["compute_ms"] <= answer["compute_ms"] + answer["queue_ms"] < answer["ms"]
     dull = send(url, paint(*DULL)).json()
     # 1,000 and 3,000 multiply-adds; the network without exits has 5,000
