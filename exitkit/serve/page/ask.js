@@ -44,7 +44,7 @@ function choose(k) {
   preview();
   exits.begin(wishes().thresholds);
   seen[k].forEach(exits.arrive);
-  if (answers[k]) conclude(answers[k], true);
+  if (answers[k]) conclude(answers[k], true, true);
 }
 
 async function ask(fresh) {
@@ -81,14 +81,15 @@ async function finish(found, thresholds, fresh) {
   if (files.length > 1) gallery.finish(answers);
   const answer = answers[chosen];
   if (!fresh && !("error" in answer)) exits.replace(thresholds, seen[chosen], answer);
-  await conclude(answer, fresh);
+  await conclude(answer, fresh, files.length === 1);
 }
 
-async function conclude(answer, fresh) {
+// Ends the way of the chosen image; `alone`: it is the one to be spoken of.
+async function conclude(answer, fresh, alone) {
   if ("error" in answer) exits.fail(answer.error);
   else if (fresh) await exits.finish(answer);
-  const alone = "error" in answer ? answer.error : exits.sentence();
-  write(byId("said"), files.length > 1 ? byId("summary").textContent : alone);
+  if (!alone) write(byId("said"), byId("summary").textContent);
+  else write(byId("said"), "error" in answer ? answer.error : exits.sentence());
 }
 
 function fail(error) {

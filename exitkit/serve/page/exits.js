@@ -85,7 +85,9 @@ function row(exit, k) {
   const found = events.find((event) => event.exit === exit);
   const threshold = thresholds[k] ?? null;
   const share = network.macs[k] / network.plain_macs;
-  const kind = found ? (found.final ? "taken" : "passed") : answer ? "spared" : "ahead";
+  // At a deadline the deepest exit so far answers, whatever it was going to do.
+  const last = answer ? exit === answer.exit : found?.final;
+  const kind = found ? (last ? "taken" : "passed") : answer ? "spared" : "ahead";
   const cells = [element("span", { class: "name" }, `exit ${exit}`)];
   if (found) {
     cells.push(
@@ -94,7 +96,7 @@ function row(exit, k) {
       element("span", { class: "sure" }, percent(found.confidence)),
       element("span", { class: "after" }, ms(found.ms)),
       element("span", { class: "share" }, percent(found.compute, 0)),
-      element("span", { class: "why" }, why(found, threshold)),
+      element("span", { class: "why" }, why(found, last, threshold)),
     );
   } else {
     cells.push(
@@ -109,9 +111,9 @@ function row(exit, k) {
 }
 
 // For screen readers; others see the bar and its mark.
-function why(found, threshold) {
+function why(found, last, threshold) {
   const sure = threshold === null ? "" : `, ${found.confidence >= threshold ? "at least" : "below"} the threshold of ${percent(threshold)}`;
-  return `${found.final ? "answered" : "went on"}${sure}; after ${ms(found.ms)}, with ${percent(found.compute, 0)} of the compute`;
+  return `${last ? "answered" : "went on"}${sure}; after ${ms(found.ms)}, with ${percent(found.compute, 0)} of the compute`;
 }
 
 function headline(found, where) {

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 from visits import Picture, Visits
 
@@ -75,6 +76,17 @@ def test_the_curve_has_two_axes_and_the_point_of_now(
         assert rows[1] == "20.0\u00a0%"
         assert rows[-2:] == ["100.0\u00a0%", "0.0\u00a0%"]
         page.close()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.5, "0.5"), (0.43872398, "0.4387"), (0.99998321, "0.999983"), (1, "1")]
+)
+def test_thresholds_close_to_one_are_told_apart(
+    url: str, visit: Visits, value: float, text: str
+) -> None:
+    page = visit(url)
+    words = "(value) => import('/page/words.js').then((words) => words.threshold(value))"
+    assert page.evaluate(words, value) == text
 
 
 def test_commands_use_the_threshold_and_can_be_copied(url: str, visit: Visits) -> None:
