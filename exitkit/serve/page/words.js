@@ -27,6 +27,6 @@ export function change(value, digits = 1) {
 // A threshold as it is shown, and as it is sent. Close to 1 many lie side by side: 0.99998 has to
 // be told from 0.99996, and from 1.
 export function threshold(value) {
-  const digits = value < 1 ? Math.max(4, 2 + Math.ceil(-Math.log10(1 - value))) : 0;
+  const digits = value < 1 ? Math.max(4, 1 + Math.ceil(-Math.log10(1 - value))) : 0;
   return String(Number(value.toFixed(digits)));
 }

@@ -112,7 +112,8 @@ def test_a_phone_scrolls_down_only(url: str, visit: Visits, file: Callable[..., 
     page.locator("#file").set_input_files([file("red", "w" * 80 + ".png"), file("muddy")])
     expect(page.locator("#summary")).to_contain_text("2 images:")
     page.locator("#seconds summary").click()
-    page.locator("#threshold").press("End")
+    with page.expect_request_finished(lambda request: "threshold=1" in request.url):
+        page.locator("#threshold").press("End")
     assert page.evaluate(beyond) == 0
     assert page.evaluate(OUTSIDE) == []
     page.locator("label", has_text="Draw").first.click()
