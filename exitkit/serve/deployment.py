@@ -35,7 +35,7 @@ class Replica:
     def check_health(self) -> None:
         """Raise when Ray has to replace this replica."""
         models: Models = self.app.state.models
-        if not models.ready:
+        if not (models.ready or models.draining):
             raise RuntimeError("not all models are ready; the replica's log says why")
 
     def lines(self) -> list[str]:
