@@ -104,6 +104,11 @@ class Counts:
                 spans[name][0] += 1
                 spans[name][1] += value
 
+    def worked(self, what: str, seconds: float) -> None:
+        """Add to a span that is counted with its request, which has been or will be answered."""
+        with self._lock:
+            self.table["spans"][what][1] += seconds
+
     def ran(self, exit_: int, images: int, seconds: float) -> None:
         """Count one run of the stage that ends at an exit."""
         with self._lock:

@@ -61,7 +61,7 @@ async def infer(service: Service, request: InferRequest) -> InferResponse:
         request.id,
         outputs.parameters(service, result),
     )
-    service.counts.spent(compute_output=clock() - began)
+    service.counts.worked("compute_output", clock() - began)
     return response
 
 
@@ -141,7 +141,7 @@ async def _images(
         inputs = await asyncio.to_thread(prepare, tensor.data, spec)
     else:
         inputs = prepare(tensor.data, spec)
-    service.counts.spent(compute_input=clock() - began)
+    service.counts.worked("compute_input", clock() - began)
     return inputs
 
 

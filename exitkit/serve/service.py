@@ -147,7 +147,7 @@ class Service:
         finally:
             self._decoding -= len(files)
         self._decoded.add(len(files), seconds / self._threads)
-        self.counts.spent(compute_input=seconds)
+        self.counts.worked("compute_input", seconds)
         return decoded
 
     def _decode(self, files: Sequence[bytes]) -> tuple[codec.Decoded, float]:
@@ -214,7 +214,11 @@ class Service:
         seconds = clock() - came
         left = self.counts.answered(result.answered(), seconds, len(result.late))
         logs.answered(self.manifest.name, left)
-        self.counts.spent(success=seconds, queue=result.queue_s, compute_infer=result.compute_s)
+        # Input and output are added by those who do them; readers want equal counts of all three.
+        self.counts.spent(
+            success=seconds, queue=result.queue_s,
+            compute_input=0.0, compute_infer=result.compute_s, compute_output=0.0,
+        )  # fmt: skip
         return dataclasses.replace(result, thresholds=used)
 
     def _failed(self, error: ExitkitError, images: int, seconds: float) -> None:

@@ -31,7 +31,10 @@ def of(name: str, table: Table) -> list[Json]:
     for exit_ in sorted(exits, key=int):
         cells = exits[exit_]
         runs, seconds = _runs(cells), cells["run"][-1]
-        spans = {"success": (runs, seconds), "compute_infer": (runs, seconds)}
+        spans = {
+            "success": (runs, seconds), "queue": (runs, 0.0), "compute_input": (runs, 0.0),
+            "compute_infer": (runs, seconds), "compute_output": (runs, 0.0),
+        }  # fmt: skip
         found.append(_entry(f"{name}/stage{exit_}", cells["batch"][-1], runs, spans))
     return found
 

@@ -136,6 +136,15 @@ def test_files_count_as_input_too(url: str, paint) -> None:
     assert after["compute_input"]["ns"] > before["compute_input"]["ns"]
 
 
+def test_the_parts_of_computing_are_counted_together(url: str, paint) -> None:
+    """perf_analyzer refuses statistics in which they differ."""
+    assert httpx.post(f"{url}/predict", files={"file": paint(255, 0, 0)}).status_code == 200
+    assert httpx.post(url + INFER, json=images((1, 0, 0))).status_code == 200
+    for row in entries(url, "/v2/models/stats").values():
+        parts = ("success", "compute_input", "compute_infer", "compute_output")
+        assert len({row["inference_stats"][part]["count"] for part in parts}) == 1
+
+
 def test_a_request_that_no_exit_answered_in_time_counts_as_failed(url: str) -> None:
     before = entries(url, "/v2/models/stats")["colours"]["inference_stats"]
     late = {**images((1, 0, 0)), "parameters": {"deadline_ms": 1e-6}}
