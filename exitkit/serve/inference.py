@@ -20,6 +20,7 @@ from exitkit.serve.models import VERSION
 from exitkit.serve.options import Options
 from exitkit.serve.protocol import outputs
 from exitkit.serve.protocol.records import InferRequest, InferResponse, Tensor
+from exitkit.serve.scheduling.requests import Observer
 from exitkit.serve.scheduling.scheduler import clock
 from exitkit.serve.service import Service
 
@@ -37,8 +38,15 @@ REFUSED = {
 }
 
 
-async def infer(service: Service, request: InferRequest) -> InferResponse:
+async def infer(
+    service: Service, request: InferRequest, observe: Observer | None = None
+) -> InferResponse:
     """Answer one request; cancelling this takes its images out of the queues.
+
+    Args:
+        service: the model that answers.
+        request: to be answered.
+        observe: told on the event loop what every exit says, before this returns.
 
     Raises:
         RequestError: what this model does not know, too much at once, no time, no room.
@@ -52,7 +60,7 @@ async def infer(service: Service, request: InferRequest) -> InferResponse:
     if THRESHOLD in tensors:
         wishes = _per_image(tensors[THRESHOLD], wishes)
     inputs = await _images(service, tensors[IMAGES], wishes, arrived)
-    result = await service.answer(inputs, wishes, arrived=arrived)
+    result = await service.answer(inputs, wishes, observe, arrived)
     began = clock()
     response = InferResponse(
         service.manifest.name,

@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import logging
-import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,15 +10,14 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from grpc.aio import ServicerContext as Context
 
-from exitkit.errors import ExitkitError, Overloaded, RequestError
+from exitkit.errors import Overloaded, RequestError
 from exitkit.serve import logs
 from exitkit.serve.access import Access
 from exitkit.serve.limits import Limits
 from exitkit.serve.metrics import Metrics
+from exitkit.serve.rpc.refusals import CODES, Refusal, TooSlow, refuse
 from exitkit.serve.scheduling.requests import Closing
 from exitkit.serve.scheduling.scheduler import clock
-
-logger = logging.getLogger(__name__)
 
 Answer = Callable[[Any, Context], Awaitable[Message]]  # Any: a message of some class
 Stream = Callable[[Context], Awaitable[None]]
@@ -29,44 +26,8 @@ ID = "x-request-id"
 OPEN = ("ServerLive", "ServerReady", "Check")
 CONTROL = ("RepositoryModelLoad", "RepositoryModelUnload")
 CANCELLED = 499  # in the counters, where all others are HTTP's codes too
-CODES = {
-    400: grpc.StatusCode.INVALID_ARGUMENT,
-    401: grpc.StatusCode.UNAUTHENTICATED,
-    403: grpc.StatusCode.PERMISSION_DENIED,
-    404: grpc.StatusCode.NOT_FOUND,
-    408: grpc.StatusCode.DEADLINE_EXCEEDED,
-    413: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    500: grpc.StatusCode.INTERNAL,
-    501: grpc.StatusCode.UNIMPLEMENTED,
-    503: grpc.StatusCode.UNAVAILABLE,
-    504: grpc.StatusCode.DEADLINE_EXCEEDED,
-}
-
-
 # A message may take as long as the largest would at so many bytes a second, and a stall.
 RATE = 256 * 2**10
-
-
-class TooSlow(RequestError):
-    """A message that did not come in time."""
-
-    status = 408
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """What a call gets that is not answered.
-
-    Attributes:
-        status: of HTTP.
-        text: for people.
-        metadata: that follows it.
-    """
-
-    status: int
-    text: str
-    metadata: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass
@@ -110,7 +71,8 @@ class Calls:
             reply = b""
             with self.attempt(name, given(context, ID)) as attempt:
                 self.admit(name, context)
-                async with self._message(context) as body:
+                body = await self._read(context)
+                with self.hold(body):
                     reply = (await answer(parse(kind, body), context)).SerializeToString()
             await finish(context, attempt)
             return reply
@@ -183,33 +145,39 @@ class Calls:
         self.open += 1
         context.add_done_callback(ended)
 
-    @contextlib.asynccontextmanager
-    async def _message(self, context: Context) -> AsyncIterator[Any]:  # Any: see `parse`
-        """Read the message of a call; its bytes count until the block ends.
+    async def _read(self, context: Context) -> Any:  # Any: see `parse`
+        """Return the message of a call.
 
         Raises:
             TooSlow: it did not come in the time that the largest one may take.
-            Overloaded: all messages together are too large.
         """
         allowed_s = self.limits.stall_s + self.limits.body_bytes / RATE
         try:
             async with asyncio.timeout(allowed_s):
-                body = await context.read()
+                return await context.read()
         except TimeoutError as error:
             raise TooSlow(
                 "a message", f"did not come in {allowed_s:.0f} s", "send it faster"
             ) from error
+
+    @contextlib.contextmanager
+    def hold(self, body: Any) -> Iterator[None]:  # Any: see `parse`
+        """Let the bytes of a message count until the block ends.
+
+        Raises:
+            Overloaded: all messages together are too large.
+        """
         size = len(body) if isinstance(body, bytes) else 0
         if self.held + size > self.limits.bodies_bytes:
             raise Overloaded(
                 f"a message of {size} bytes",
-                f"{self.held} are held for other calls, the limit is {self.limits.bodies_bytes}",
+                f"{self.held} are held for other requests, the limit is {self.limits.bodies_bytes}",
                 "come again after the seconds in retry-after",
                 1.0,
             )
         self.held += size
         try:
-            yield body
+            yield
         finally:
             self.held -= size
 
@@ -237,21 +205,6 @@ def given(context: Context, name: str) -> str:
         if key == name and isinstance(value, str):
             return value
     return ""
-
-
-def refuse(error: Exception, about: logs.Note) -> Refusal:
-    """Return what a client is told of an error; what was not foreseen goes to the log alone."""
-    if isinstance(error, Overloaded):
-        wait = str(max(1, math.ceil(error.retry_after_s)))
-        return Refusal(error.status, str(error), (("retry-after", wait),))
-    if isinstance(error, RequestError):
-        metadata = (("retry-after", "1"),) if error.status == 503 else ()
-        return Refusal(error.status, str(error), metadata)
-    if isinstance(error, ExitkitError):
-        logger.error("%s", error)
-        return Refusal(500, str(error))
-    logger.error("request %s failed", about.id, exc_info=error)
-    return Refusal(500, f"internal error in request {about.id}; see the server's log")
 
 
 async def finish(context: Context, attempt: Attempt) -> None:

@@ -1,18 +1,50 @@
-"""ModelStreamInfer: many requests over one call, answered in their order."""
+"""ModelStreamInfer: many requests over one call, answered in their order.
+
+A request with the parameter `stream` is told what every exit says as well, as it comes.
+"""
 
 import asyncio
 from typing import Any
 
 import grpc.aio
 
+from exitkit.errors import RequestError
 from exitkit.serve.models import Models
-from exitkit.serve.rpc import answers
+from exitkit.serve.rpc import answers, exits
 from exitkit.serve.rpc.calls import Calls, Context, parse
 from exitkit.serve.rpc.descriptors import CLASSES
 
 # Requests of one stream that are worked on; more are read when one of them is answered.
 DEPTH = 64
+STREAM = "stream"
 REQUEST, REPLY = CLASSES["ModelInferRequest"], CLASSES["ModelStreamInferResponse"]
+
+
+class _Replies:
+    """What goes out over one stream, in its order.
+
+    Attributes:
+        slots: one for each request that may still be read before another one is answered.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context, self._waiting = context, asyncio.Queue[tuple[bytes, bool] | None]()
+        self.slots = asyncio.Semaphore(DEPTH)
+
+    def put(self, reply: Any, last: bool) -> None:
+        """Send a message; the last of its request makes room for another one."""
+        self._waiting.put_nowait((reply.SerializeToString(), last))
+
+    def end(self) -> None:
+        """Send nothing more."""
+        self._waiting.put_nowait(None)
+
+    async def write(self) -> None:
+        """Send what is put until the end."""
+        while (row := await self._waiting.get()) is not None:
+            await self._context.write(row[0])
+            if row[1]:
+                self.slots.release()
 
 
 class Streams:
@@ -34,17 +66,16 @@ class Streams:
         Raises:
             Closing: the server stopped before the client ended it; what had come is answered.
         """
-        slots = asyncio.Semaphore(DEPTH)
-        replies: asyncio.Queue[bytes | None] = asyncio.Queue()
+        replies = _Replies(context)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_write(context, replies, slots))
+            tasks.create_task(replies.write())
             last: asyncio.Task[None] | None = None
             while (body := await self._next(context)) is not None:
-                await slots.acquire()
+                await replies.slots.acquire()
                 last = tasks.create_task(self._one(body, context, replies, last))
             if last is not None:
                 await last
-            replies.put_nowait(None)
+            replies.end()
         if not context.done():
             self.calls.require_open()
 
@@ -63,30 +94,37 @@ class Streams:
             coming.cancel()
 
     async def _one(
-        self,
-        body: bytes,
-        context: Context,
-        replies: asyncio.Queue[bytes | None],
-        before: asyncio.Task[None] | None,
+        self, body: bytes, context: Context, replies: _Replies, before: asyncio.Task[None] | None
     ) -> None:
         """Answer one request; its answer waits for that of the request before."""
         message: Any = REQUEST()
         reply: Any = REPLY()
-        with self.calls.attempt("ModelInfer") as attempt:
+
+        def tell(answer: Any) -> None:
+            replies.put(REPLY(infer_response=answer), last=False)
+
+        with self.calls.attempt("ModelInfer") as attempt, self.calls.hold(body):
             message = parse(REQUEST, body)
-            answer = await answers.infer(self.models, message, context)
-            reply.infer_response.CopyFrom(answer)
+            wanted = _wants_exits(message)
+            answer = await answers.infer(self.models, message, context, tell if wanted else None)
+            if wanted:
+                answer.parameters[exits.LAST].bool_param = True
+            reply = REPLY(infer_response=answer)
         if attempt.refusal is not None:
             reply.error_message = attempt.refusal.text
             reply.infer_response.id = message.id
         if before is not None:
             await before
-        replies.put_nowait(reply.SerializeToString())
+        replies.put(reply, last=True)
 
 
-async def _write(
-    context: Context, replies: asyncio.Queue[bytes | None], slots: asyncio.Semaphore
-) -> None:
-    while (reply := await replies.get()) is not None:
-        await context.write(reply)
-        slots.release()
+def _wants_exits(message: Any) -> bool:
+    """Take the parameter `stream` out of a request, and return what it says."""
+    if STREAM not in message.parameters:
+        return False
+    value = message.parameters[STREAM]
+    if not value.HasField("bool_param"):
+        raise RequestError(f"parameter {STREAM}", "is no boolean", "give true or false")
+    wanted = value.bool_param
+    del message.parameters[STREAM]
+    return bool(wanted)

@@ -1,5 +1,7 @@
-"""Deadlines and clients that go away; gates, not the clock, decide what is finished when."""
+"""What calls wait for, and how long; gates, not the clock, decide what is finished when."""
 
+import contextlib
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,3 +139,31 @@ def test_a_client_that_goes_away_stops_costing(gated: Line, way: str) -> None:
     assert output(stays.result(), "exit_index", "<i8") == [2]
     assert not gate.came.acquire(timeout=0.1)  # nothing else was ever run
     gated.held.wait_for(lambda: left(gated) == before + (2 if way == "stream" else 1))
+
+
+def test_messages_that_are_too_much_together_come_later(colours: Path) -> None:
+    large, small = request(images(*[RED] * 8)), request(images(RED))
+    most = len(large.SerializeToString())
+    limits = Limits(body_bytes=most, bodies_bytes=most)
+    with contextlib.contextmanager(line)(colours, limits=limits) as made:
+        made.held.gates[0].close()
+        first = made.ask(large, 60)
+        made.held.gates[0].wait()
+        with pytest.raises(grpc.RpcError, match=f"{most} are held for other requests") as caught:
+            made.ask(small, 60).result()
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        made.held.open()
+        assert first.result().model_name == "colours"
+        # What was answered or refused is held no more.
+        assert made.ask(large, 60).result().model_name == "colours"
+
+
+def test_a_message_that_does_not_come_is_not_waited_for(colours: Path) -> None:
+    limits = Limits(body_bytes=1000, stall_s=0.1)
+    with contextlib.contextmanager(line)(colours, limits=limits) as made:
+        never = threading.Event()
+        call = made.channel.stream_unary(SERVICE + "ServerMetadata")
+        with pytest.raises(grpc.RpcError, match="a message: did not come in") as caught:
+            call((b"" for _ in range(1) if never.wait(30)), timeout=30)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        never.set()

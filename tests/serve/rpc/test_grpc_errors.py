@@ -14,8 +14,8 @@ from tritonclient.utils import InferenceServerException
 
 from exitkit.errors import RequestError
 from exitkit.serve.limits import Limits
-from exitkit.serve.rpc.calls import CODES
 from exitkit.serve.rpc.descriptors import CLASSES
+from exitkit.serve.rpc.refusals import CODES
 
 ONE = images(RED)
 Message = Any

@@ -8,6 +8,7 @@ import grpc
 import pytest
 from calling import BLUE, RED, SERVICE, Address, images, tensor
 from tritonclient.grpc import InferenceServerClient
+from tritonclient.utils import InferenceServerException
 
 from exitkit.serve.rpc.descriptors import CLASSES
 
@@ -65,3 +66,40 @@ def test_a_stream_without_requests_ends(both: Address) -> None:
     with grpc.insecure_channel(both.grpc) as channel:
         stream = channel.stream_stream(SERVICE + "ModelStreamInfer")
         assert list(stream(iter(()), timeout=30)) == []
+
+
+def test_every_exit_is_told_as_it_comes_where_that_is_asked_for(
+    client: InferenceServerClient, answers: Answers
+) -> None:
+    both = [tensor(images(RED, BLUE))]
+    client.async_stream_infer("colours", both, request_id="all", parameters={"stream": True})
+    client.async_stream_infer("colours", both, request_id="one", parameters={"stream": False})
+    first, second, whole, plain = (answers.get(timeout=30)[0] for _ in range(4))
+    for told in (first, second):
+        assert told.get_response().id == "all"
+        assert told.get_response().parameters["triton_final_response"].bool_param is False
+        assert told.get_response().parameters["ms"].double_param > 0
+    assert first.as_numpy("image").tolist() == [0, 1]
+    assert first.as_numpy("exit_index").tolist() == [2, 2]
+    assert first.as_numpy("label").tolist() == [b"red", b"blue"]
+    assert first.as_numpy("final").tolist() == [True, False]
+    assert first.as_numpy("compute").tolist() == pytest.approx([0.2, 0.2])
+    assert second.as_numpy("image").tolist() == [1]
+    assert second.as_numpy("exit_index").tolist() == [4]
+    assert second.as_numpy("final").tolist() == [True]
+    assert whole.get_response().parameters["triton_final_response"].bool_param is True
+    assert whole.as_numpy("exit_index").tolist() == [2, 4]
+    confidence = [first.as_numpy("confidence")[0], second.as_numpy("confidence")[0]]
+    assert whole.as_numpy("confidence").tolist() == pytest.approx(confidence)
+    assert plain.get_response().id == "one"
+    assert "triton_final_response" not in plain.get_response().parameters
+
+
+def test_only_a_stream_can_tell_exit_by_exit(
+    client: InferenceServerClient, answers: Answers
+) -> None:
+    red = [tensor(images(RED))]
+    client.async_stream_infer("colours", red, parameters={"stream": "yes"})
+    assert "parameter stream: is no boolean" in answers.get(timeout=30)[1].message()
+    with pytest.raises(InferenceServerException, match="parameter 'stream'"):
+        client.infer("colours", red, parameters={"stream": True})
