@@ -89,6 +89,7 @@ class Models:
         self._change = threading.Condition()
         self._one = threading.Lock()  # one load or unload at a time
         self._drain_began: float | None = None
+        self._uses = 0
 
     @property
     def ready(self) -> bool:
@@ -114,6 +115,7 @@ class Models:
         with self._change:
             held = self._find(name, version)
             held.users += 1
+            self._uses += 1
         try:
             yield held.service
         finally:
@@ -150,13 +152,15 @@ class Models:
             return [entry for _, entry in sorted({**known, **self._entries}.items())]
 
     def start(self) -> None:
-        """Load the models that were asked for.
+        """Load the models that were asked for, unless the server stops before.
 
         Raises:
             ExitkitError: the first that could not be loaded.
         """
         for name in self.names:
             with self._one:
+                if self.draining:
+                    return
                 self._load(name, self._shelf()[name])
 
     def load(self, name: str) -> None:
@@ -184,6 +188,23 @@ class Models:
             except ExitkitError as error:
                 raise LoadFailed(f"model {name!r}", f"cannot be served ({error})",
                                  "what served before goes on") from error  # fmt: skip
+
+    def reload(self) -> list[str]:
+        """Load every model anew that serves; say what came of each. Only what loads is replaced."""
+        with self._change:
+            names = sorted(self._held)
+        said = []
+        for name in names:
+            try:
+                self.load(name)
+            except RequestError as error:
+                said.append(f"not reloaded: {error}")
+            except Exception as error:
+                logger.exception("%s was not reloaded", name)
+                said.append(f"not reloaded: model {name!r}: {error}; what served before goes on")
+            else:
+                said.append(f"reloaded: model {name!r}")
+        return said
 
     def unload(self, name: str) -> None:
         """Take a model away: new requests for it are refused, those that run are answered.
@@ -231,6 +252,7 @@ class Models:
         with self._change:
             if name not in self._held:
                 self._entries[name] = Entry(name, "LOADING")
+            uses = self._uses
         try:
             service = self._prepare(folder)
         except Exception as error:
@@ -240,6 +262,7 @@ class Models:
             raise
         service.start(self.metrics)
         with self._change:
+            service.measured_beside(self._uses - uses)
             old = self._held.get(name)
             self._held[name] = _Held(service)
             self._entries[name] = Entry(name, "READY")

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import threading
@@ -15,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 from exitkit.errors import EngineError
 from exitkit.serve import logs, shelf, tls, warmup
 from exitkit.serve.access import Access
+from exitkit.serve.limits import Limits
 from exitkit.serve.models import Models
 from exitkit.serve.ports import listen, place, reserve
+from exitkit.serve.scheduling.scheduler import LAST_RUN_S
 from exitkit.serve.settings import Settings
 from exitkit.serve.web import app
 from exitkit.serve.web.listener import Listener
@@ -27,59 +30,66 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Echo = Callable[[str], None]
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class _Server(Listener):
-    """A server that ends well: a signal stops it, and it returns instead of dying."""
+class Server(Listener):
+    """A server that ends well: a signal stops it, and it returns instead of dying.
+
+    Args:
+        models: that it serves.
+        settings: of the server.
+        taken: socket of HTTP.
+        grpc: host:port of gRPC, held by `ports.reserve`; None: there is none.
+        signals: that it listens to: SIGHUP asks for a reload, all others stop it.
+    """
 
     def __init__(
         self,
         models: Models,
         settings: Settings,
         taken: socket.socket,
-        held: socket.socket | None,
-        echo: Echo,
+        grpc: str | None = None,
+        signals: tuple[signal.Signals, ...] = SIGNALS,
     ) -> None:
-        self.rpc = None if held is None else _rpc(models, settings, place(held))
-        beside = self.rpc or contextlib.nullcontext()
-        secured = tls.read(settings)
-        super().__init__(app.create(models, settings, beside), models.limits, taken, secured)
-        self.models, self.echo = models, echo
-        self.url = address(taken, secure=secured is not None)
-        self.failure: Exception | None = None
-        self.loaded = threading.Event()
+        self.rpc = None if grpc is None else _rpc(models, settings, grpc)
+        made = app.create(models, settings, self.rpc or contextlib.nullcontext())
+        super().__init__(made, models.limits, taken, tls.read(settings))
+        self.models, self.signals = models, signals
+        self.reloads = threading.Event()  # set: somebody asks for one
+        self._terminal = os.isatty(0)
 
-    def serve_here(self) -> None:
+    def serve_here(self, *beside: Callable[[], None]) -> None:
         """Serve until told to stop; everything that was accepted is answered.
 
-        Raises:
-            ExitkitError: a model could not be loaded.
+        Args:
+            beside: what runs meanwhile, each on a thread of its own, and ends when the server
+                stops and `reloads` is set.
         """
-        threading.Thread(target=self._load, name="exitkit-load", daemon=True).start()
+        threads = [threading.Thread(target=one, name="exitkit-beside", daemon=True)
+                   for one in beside]  # fmt: skip
+        for thread in threads:
+            thread.start()
         self.run(sockets=[self.taken])
-        if self.failure is not None:
-            raise self.failure
+        self.reloads.set()
+        for thread in threads:
+            # What is being loaded cannot be stopped, and leaving the process under it would crash.
+            thread.join(self.models.limits.drain_s + LAST_RUN_S)
 
     def stop(self) -> None:
         """Stop accepting, finish, return from `serve_here`; from any thread."""
         self.models.drain()
         self.should_exit = True
 
-    def _load(self) -> None:
-        """Load the models while the server answers already: it is live, but not ready."""
-        try:
-            self.models.start()
-        except Exception as error:
-            self.failure = error
-            self.should_exit = True
-        else:
-            for name in self.models.names:
-                for line in warmup.describe(self.models.get(name)):
-                    self.echo(line)
-            if self.rpc is not None:
-                self.echo(f"gRPC: {self.rpc.place}")
-            self.echo(f"ready: {self.url}  (docs at /docs, Ctrl-C stops)")
-        self.loaded.set()
+    def reload(self, tell: Callable[[list[str]], None]) -> None:
+        """Load the models anew whenever that is asked for, until the server stops.
+
+        Args:
+            tell: told what came of each.
+        """
+        while self.reloads.wait() and not self.models.draining:
+            self.reloads.clear()
+            tell(self.models.reload())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting; answer what was accepted, after `drain_s` with 503."""
@@ -93,12 +103,11 @@ class _Server(Listener):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop on SIGINT and SIGTERM; unlike uvicorn, do not raise them again afterwards."""
+        """Listen to signals, without raising them again afterwards as uvicorn does."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        wanted = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self._caught) for number in wanted}
+        before = {number: signal.signal(number, self._caught) for number in self.signals}
         try:
             yield
         finally:
@@ -106,16 +115,22 @@ class _Server(Listener):
                 signal.signal(number, handler)
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and not (self._terminal and _hung_up()):
+            self.reloads.set()
+            return
         # The second Ctrl-C does not wait.
         self.force_exit = self.should_exit and number == signal.SIGINT
+        if self.force_exit and self.rpc is not None:
+            self.rpc.give_up()
         self.stop()
 
 
 def run(settings: Settings, echo: Echo = logger.info) -> None:
     """Serve bundles until SIGINT or SIGTERM; then finish what was accepted and return.
 
-    The server answers as soon as the port is taken: what needs a model gets 503 until all are
-    loaded and warm.
+    SIGHUP loads every model anew; a bundle that cannot be served is refused, and what served
+    before goes on. The server answers as soon as the port is taken: what needs a model gets 503
+    until all are loaded and warm.
 
     Args:
         settings: what it is told.
@@ -127,14 +142,21 @@ def run(settings: Settings, echo: Echo = logger.info) -> None:
         BundleError: no bundle, or a damaged one.
     """
     logs.set_up(settings.log)
-    with listen(settings.host, settings.port) as taken, _held(settings) as held:
+    if settings.workers > 1:
+        from exitkit.serve import workers  # imports this module
+
+        workers.run(settings, echo)
+        return
+    with sockets(settings) as (taken, grpc):
         models = shelf.collect(settings)
         warning = Access(settings).warning()
         if warning is not None:
             echo(warning)
-        _Server(models, settings, taken, held, echo).serve_here()
-        late = f"not everything was answered within {models.limits.drain_s:g} s"
-        echo(f"stopped; {'everything accepted was answered' if models.drained else late}")
+        running = _Alone(models, settings, taken, grpc, echo)
+        running.serve_here(running.load, lambda: running.reload(lambda said: _say(echo, said)))
+        if running.failure is not None:
+            raise running.failure
+        _say(echo, [farewell(models.drained, models.limits)])
 
 
 @contextlib.contextmanager
@@ -150,43 +172,87 @@ def server(
     measures no pools unless told otherwise; `settings` are the fields of `Settings`.
     """
     told = Settings(folders, port=port, pool=pool, **settings)
-    with listen(told.host, told.port) as taken, _held(told) as held:
-        running = _Server(shelf.collect(told), told, taken, held, logger.info)
-        ended: list[Exception] = []
-
-        def serve() -> None:
-            try:
-                running.serve_here()
-            except Exception as error:
-                ended.append(error)
-
-        thread = threading.Thread(target=serve, name="exitkit-serve", daemon=True)
+    with sockets(told) as (taken, grpc):
+        running = _Alone(shelf.collect(told), told, taken, grpc, logger.info)
+        thread = threading.Thread(
+            target=running.serve_here, args=(running.load,), name="exitkit-serve", daemon=True
+        )
         thread.start()
         running.loaded.wait()
-        if running.failure is not None:
-            thread.join()  # it ends by itself, and says why
         try:
             while not running.started and thread.is_alive():
                 time.sleep(0.005)
-            if not thread.is_alive() and not ended:
+            if not thread.is_alive() and running.failure is None:
                 raise EngineError("a server", "it did not start", "see the log")
-            if not ended:
+            if running.failure is None:
                 yield running.url
         finally:
             running.stop()
             thread.join()
-        if ended:
-            raise ended[0]
+        if running.failure is not None:
+            raise running.failure
+
+
+class _Alone(Server):
+    """The one process of a server: it loads and says what it serves."""
+
+    def __init__(
+        self, models: Models, settings: Settings, taken: socket.socket, grpc: str | None, echo: Echo
+    ) -> None:
+        super().__init__(models, settings, taken, grpc)
+        self.echo, self.grpc, self.url = echo, grpc, address(taken, settings)
+        self.failure: Exception | None = None
+        self.loaded = threading.Event()
+
+    def load(self) -> None:
+        """Load the models while the server answers already: it is live, but not ready."""
+        try:
+            self.models.start()
+            if not self.models.draining:
+                _say(self.echo, [*describe(self.models), *where(self.url, self.grpc)])
+        except Exception as error:
+            self.failure = error
+            self.should_exit = True
+        self.loaded.set()
 
 
 @contextlib.contextmanager
-def _held(settings: Settings) -> Iterator[socket.socket | None]:
-    """Hold the port of gRPC; None where there is none."""
-    if settings.grpc_port is None:
-        yield None
-        return
-    with reserve(settings.host, settings.grpc_port) as held:
-        yield held
+def sockets(settings: Settings) -> Iterator[tuple[socket.socket, str | None]]:
+    """Take the port of HTTP and hold that of gRPC; yield the socket and host:port or None.
+
+    Raises:
+        ConfigError: a port is in use or not allowed, or the host is unknown.
+    """
+    with contextlib.ExitStack() as stack:
+        taken = stack.enter_context(listen(settings.host, settings.port))
+        if settings.grpc_port is None:
+            yield taken, None
+        else:
+            held = stack.enter_context(reserve(settings.host, settings.grpc_port))
+            yield taken, place(held)
+
+
+def describe(models: Models) -> list[str]:
+    """Say what serves, model by model."""
+    return [line for name in models.names for line in warmup.describe(models.get(name))]
+
+
+def where(url: str, grpc: str | None) -> list[str]:
+    """Say where a server listens, once it is ready."""
+    told = [] if grpc is None else [f"gRPC: {grpc}"]
+    return [*told, f"ready: {url}  (docs at /docs, Ctrl-C stops)"]
+
+
+def farewell(drained: bool | None, limits: Limits) -> str:
+    """Say how a server ended."""
+    late = f"not everything was answered within {limits.drain_s:g} s"
+    return f"stopped; {'everything accepted was answered' if drained else late}"
+
+
+def _say(echo: Echo, lines: list[str]) -> None:
+    with contextlib.suppress(OSError):  # the terminal may be gone, or who read it
+        for line in lines:
+            echo(line)
 
 
 def _rpc(models: Models, settings: Settings, place: str) -> "rpc.Listener":
@@ -196,6 +262,15 @@ def _rpc(models: Models, settings: Settings, place: str) -> "rpc.Listener":
     return listener.Listener(models, settings, place)
 
 
-def address(taken: socket.socket, secure: bool = False) -> str:
+def _hung_up() -> bool:
+    """Return whether the terminal is gone, which SIGHUP says too."""
+    try:
+        os.tcgetpgrp(0)
+    except OSError:
+        return True
+    return False
+
+
+def address(taken: socket.socket, settings: Settings) -> str:
     """Return the URL of a listening socket."""
-    return f"{'https' if secure else 'http'}://{place(taken)}"
+    return f"{'http' if settings.certificate is None else 'https'}://{place(taken)}"

@@ -39,11 +39,13 @@ class Measured:
         pool: kind of thread pool that was taken; on a GPU the provider.
         exit_ms: of leaving at each exit, shallow to deep.
         pools_ms: of one image at the operating point in force, for each kind that was tried.
+        beside: requests that this server was answering meanwhile; their work makes it slower.
     """
 
     pool: str
     exit_ms: tuple[float, ...]
     pools_ms: dict[str, float]
+    beside: int = 0
 
 
 class Service:
@@ -98,6 +100,11 @@ class Service:
         if self.depth is not None:
             expected_s = self._stages.seconds(self.policy.exits.index(exit_), images)
             self.depth.ran(expected_s, seconds)
+
+    def measured_beside(self, requests: int) -> None:
+        """Note how many requests the server was answering while this model was measured."""
+        if self.measured is not None:
+            self.measured = dataclasses.replace(self.measured, beside=requests)
 
     def start(self, metrics: Metrics) -> None:
         """Start the engine thread; what it does is counted in `metrics`."""

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from exitkit import bundle as bundles
 from exitkit.engine import model as models
 from exitkit.engine import ort, timing
 from exitkit.engine.engine import Engine
 from exitkit.engine.timing import Costs
+from exitkit.errors import BundleError
 from exitkit.policy.solvers import Point
 from exitkit.serve import adaptive, codec, tradeoff
 from exitkit.serve.adaptive import Depth
@@ -36,7 +38,7 @@ def prepare(
         pools_ms: what each kind took where both were tried, see exitkit.serve.pools.
 
     Raises:
-        BundleError: the bundle is damaged.
+        BundleError: the bundle is damaged, or changed while it was loaded.
         ConfigError: a threshold outside 0..1, an unknown pool, a provider that is not there, an
             accuracy floor that the policy does not reach or that nothing cheaper keeps.
     """
@@ -52,6 +54,8 @@ def prepare(
     stages = measure_stages(model.engine, limits.batch, costs.all_segments_ms[0])
     taken = model.engine.segments[0].pool  # on a GPU the provider
     measured = Measured(taken, exit_ms, {taken: mean_ms(costs, curve.in_force), **(pools_ms or {})})
+    if bundles.read_manifest(folder) != model.manifest:
+        raise BundleError(str(folder), "was replaced while it was loaded", "load it again")
     depth = None
     if points is not None:
         depth = Depth(adaptive.ladder(points, curve.thresholds, stages), limits.queue)
@@ -121,8 +125,9 @@ def describe(service: Service) -> list[str]:
             f"exit {k} {ms:.2f} ms" for k, ms in zip(manifest.exits, measured.exit_ms, strict=True)
         )
         pools = ", ".join(f"{name} {ms:.2f} ms" for name, ms in measured.pools_ms.items())
+        how = f"measured beside {measured.beside} requests" if measured.beside else "measured"
         lines += [
-            f"{measured.pools_ms[measured.pool]:.2f} ms an image at batch 1: {times} (measured)",
+            f"{measured.pools_ms[measured.pool]:.2f} ms an image at batch 1: {times} ({how})",
             f"{measured.pool} thread pool, of {pools} (measured)"
             if measured.pool in ort.POOLS
             else f"computed by provider {measured.pool}",

@@ -1,0 +1,120 @@
+"""What signals do to a server: reload, finish, stop at once."""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from serving import SCRIPT, serving
+
+Paint = Callable[..., bytes]
+Write = Callable[[Path], Path]
+
+
+def test_sighup_reloads_and_says_so(tmp_path: Path, bundle_at: Write) -> None:
+    one, two = bundle_at(tmp_path / "one"), bundle_at(tmp_path / "two")
+    with serving(one, two) as running:
+        running.process.send_signal(signal.SIGHUP)
+        running.until("reloaded: model 'one'")
+        running.until("reloaded: model 'two'")
+        (two / "segment_4.onnx").write_bytes(b"")
+        running.process.send_signal(signal.SIGHUP)
+        running.until("reloaded: model 'one'")
+        said = running.until("not reloaded: model 'two'")[-1]
+        assert "is truncated or was edited; export it again" in said
+        assert said.endswith("what served before goes on")
+        for name in ("one", "two"):
+            assert httpx.get(f"{running.url}/v2/models/{name}/ready").status_code == 200
+        running.process.send_signal(signal.SIGTERM)
+        assert running.end() == ["stopped; everything accepted was answered"]
+        assert running.process.returncode == 0
+
+
+def test_a_terminal_that_is_closed_ends_its_server(colours: Path) -> None:
+    """Not a reload: the server would keep its port, and nobody could stop it from there."""
+    ours, theirs = os.openpty()
+
+    def own_terminal() -> None:
+        os.setsid()
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+
+    words = (
+        f'{{"bundles": ["{colours}"], "limits": {{}}, "port": 0, "pool": "private", "threads": 1}}'
+    )
+    running = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, words], stdin=theirs, stdout=theirs, stderr=theirs,
+        preexec_fn=own_terminal, pass_fds=(theirs,),
+    )  # fmt: skip
+    os.close(theirs)
+    said = b""
+    while b"ready: " not in said:
+        said += os.read(ours, 65536)
+    running.send_signal(signal.SIGHUP)  # the terminal is there: a reload
+    while b"reloaded: model 'colours'" not in said:
+        said += os.read(ours, 65536)
+    os.close(ours)
+    running.wait(30)
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.3, 0.6, 1.0])
+def test_a_server_that_is_stopped_while_it_loads_ends_well(slow: Path, delay_s: float) -> None:
+    with serving(slow, ready=False) as running:
+        port = _await_port(running.process.pid)
+        time.sleep(delay_s)
+        running.process.send_signal(signal.SIGTERM)
+        running.end()
+        assert running.process.returncode == 0
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"http://127.0.0.1:{port}")
+
+
+def _await_port(pid: int) -> int:
+    """Return the port on which a process listens."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        sockets = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+        for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and f"socket:[{words[9]}]" in sockets:
+                return int(words[1].split(":")[1], 16)
+        time.sleep(0.05)
+    raise AssertionError("it does not listen")
+
+
+def test_under_load_nothing_that_was_accepted_is_lost(colours: Path, paint: Paint) -> None:
+    """Clients that keep their connections see answers until theirs says it is the last."""
+    picture = paint(250, 5, 5)
+    answered = []
+    over = threading.Event()
+
+    def ask(url: str) -> str:
+        with httpx.Client(timeout=30) as client:
+            while True:
+                try:
+                    response = client.post(f"{url}/predict", files={"file": picture})
+                except httpx.ConnectError:
+                    return "refused"
+                assert response.status_code == 200
+                answered.append(response.json()["label"])
+                if over.is_set() and response.headers.get("connection") == "close":
+                    return "closed"
+
+    with serving(colours) as running, ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(ask, running.url) for _ in range(8)]
+        while len(answered) < 100:
+            time.sleep(0.01)
+        over.set()
+        running.process.send_signal(signal.SIGTERM)
+        assert {one.result() for one in asking} == {"closed"}
+        assert running.end() == ["stopped; everything accepted was answered"]
+        assert running.process.returncode == 0
+    assert set(answered) == {"red"}
