@@ -37,6 +37,10 @@ REFUSED = {
     "sequence_end": "there are no sequences; leave it out",
 }
 
+# Triton's clients ask with it for an empty response after the last. There is one response, which
+# is the last, so nothing is to be added.
+ENDING = "triton_enable_empty_final_response"
+
 
 async def infer(
     service: Service, request: InferRequest, observe: Observer | None = None
@@ -98,6 +102,7 @@ def _options(parameters: Mapping[str, Any], exits: tuple[int, ...]) -> Options:
     for name in values:
         if name in REFUSED:
             raise RequestError(f"parameter {name}", "not offered here", REFUSED[name])
+    values.pop(ENDING, None)
     timeout = values.pop("timeout", 0)
     if type(timeout) is not int or timeout < 0:
         raise RequestError(

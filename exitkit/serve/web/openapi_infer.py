@@ -46,8 +46,8 @@ HEADER: Json = {
 }
 _ENCODINGS: Json = {"type": "string", "enum": ["gzip", "deflate", "identity"]}
 _PACKED: Json = {"name": "Content-Encoding", "in": "header", "schema": _ENCODINGS}
-_VALUES = {"anyOf": [TEXT, NUMBER, FLAG]}
 _MICROSECONDS: Json = {**COUNT, "description": "microseconds, as a deadline; 0 is none"}
+_ANY: Json = {"anyOf": [TEXT, NUMBER, FLAG]}
 _SHAPE = several(COUNT)
 _DATATYPE: Json = {"type": "string", "enum": [*NUMPY, BYTES]}
 _DATA: Json = {"type": "array", "description": "values row by row, nested or flat"}
@@ -83,6 +83,7 @@ _REQUEST = closed(
         max_exit={"anyOf": [MAX_EXIT, NUMBER, TEXT]},
         deadline_ms={"anyOf": [DEADLINE_MS, TEXT]},
         timeout=_MICROSECONDS,
+        triton_enable_empty_final_response={**_ANY, "description": "without effect"},
         binary_data_output=FLAG,
     ),
     inputs=several(_INPUT, minItems=1, maxItems=2),

@@ -206,6 +206,10 @@ def test_a_timeout_in_microseconds_is_a_deadline(url: str) -> None:
     assert exits(ask(url, {}, timeout=0, deadline_ms=1e7)) == [2]
 
 
+def test_what_load_generators_send_with_every_request_changes_nothing(url: str) -> None:
+    assert exits(ask(url, {}, triton_enable_empty_final_response=True)) == [2]
+
+
 def test_the_likeliest_classes_come_as_text(url: str) -> None:
     wanted = [{"name": "probabilities", "parameters": {"classification": 2}}]
     (output,) = ask(url, {"inputs": [tensor((1, 0.2, 0), (0, 0, 1))], "outputs": wanted}).json()[
