@@ -122,8 +122,7 @@ def main() -> None:
                         "load_average": round(os.getloadavg()[0], 2), "batch": 32, "threads": 1,
                         "seed": SEED, "commit": machine.commit(), "machine": machine.describe(),
                     }  # fmt: skip
-                    kind = "serve" if part == "exits" else f"serve_{part}"
-                    line = json.dumps({"benchmark": kind, **rounded(row), **conditions})
+                    line = json.dumps({"benchmark": f"serve_{part}", **rounded(row), **conditions})
                     shown = {k: v for k, v in json.loads(line).items() if k != "samples"}
                     print(json.dumps(shown), flush=True)
                     lines.append(line)

@@ -135,6 +135,7 @@ class _Drive:
         self.log.took_s, self.log.spent_s = self.now(), time.process_time() - spent
         for connection in made:
             connection.close()
+        await asyncio.sleep(0)  # until they are
         return self.log
 
     def start(self, connections: list[Connection]) -> None:
@@ -151,7 +152,7 @@ class _Open(_Drive):
         self.waiting: deque[int] = deque()
 
     def start(self, connections: list[Connection]) -> None:
-        self.idle = connections
+        self.idle = list(connections)
         self.loop = asyncio.get_running_loop()
         self.tick()
 

@@ -79,7 +79,7 @@ class Lab:
     def serve(self, target: Target, how: Sequence[str] = EXITKIT) -> Server:
         """Return our server of a target, to be entered; `how` starts its command line."""
         command = [sys.executable, *how, "serve", str(self.bundles / target.name)]
-        command += ["--port", "{port}"]
+        command += ["--port", "{port}", "--grpc-port", "0", "--threads", "1"]
         if target.threshold is not None:
             command += ["--threshold", repr(target.threshold)]
         return Server(command, self.server_cores, READY, self.work / f"{target.name}.log")

@@ -53,27 +53,27 @@ def exits(
                         server, target, loop="poisson", rate=rate, seconds=seconds, images=images
                     )
                 )
-    return [
-        {
-            **point(lab, target),
-            **gains(full[plain], full[target], lab.answers[target.point]["macs"] / plain_macs(lab)),
+    rows: list[Found] = []
+    for target in targets:
+        about = {**point(lab, target), "images": images, "rounds": rounds, "seconds": seconds}
+        macs_share = about["macs_share"]
+        throughput = {
+            **gains(full[plain], full[target], macs_share),
             "engine_per_s": statistics.median(bare[target]),
             "engine_gain": ratio(bare[target], bare[plain]),
             "of_engine": ratio(rates(full[target]), bare[target]),
             "static_of_engine": ratio(rates(full[plain]), bare[plain]),
-            "rate": rate,
-            **ratios(latency("static", paced[plain]) | latency("exits", paced[target])),
-            **latency("static", paced[plain]),
-            **latency("exits", paced[target]),
-            **checks(full[plain] + full[target] + paced[plain] + paced[target]),
-            "cpu_ms": statistics.median(one["cpu_ms"] for one in full[target]),
-            "images": images, "rounds": rounds, "seconds": seconds,
-            "samples": {
-                "static": pool(paced[plain]), "exits": pool(paced[target]),
-            },
+            "static_cpu_ms": statistics.median(one["cpu_ms"] for one in full[plain]),
+            "exits_cpu_ms": statistics.median(one["cpu_ms"] for one in full[target]),
         }
-        for target in targets
-    ]  # fmt: skip
+        both = latency("static", paced[plain]) | latency("exits", paced[target])
+        kept = {"static": pool(paced[plain]), "exits": pool(paced[target])}
+        delay = {"rate": rate, **both, **ratios(both), "samples": kept}
+        seen = checks(full[plain] + full[target])
+        rows.append({"benchmark": "serve", **about, **throughput, **seen})
+        seen = checks(paced[plain] + paced[target])
+        rows.append({"benchmark": "serve_latency", **about, **delay, **seen})
+    return rows
 
 
 def rebatching(lab: Lab, target: Target, rounds: int, seconds: float) -> list[Found]:

@@ -1,29 +1,7 @@
 """How the tracked rows of each benchmark are shown: headings, words and columns."""
 
-from dataclasses import dataclass
-
-from exitkit.report.tables import Column
-
-SEEDS = "seeds"  # the key of the number of rows that were averaged
-
-
-@dataclass(frozen=True)
-class Table:
-    """How the rows of one benchmark are shown.
-
-    Attributes:
-        title: heading.
-        text: what was asked, and how.
-        columns: what stands in the table; a value that is no column stays in the row.
-        averaged: columns whose values are means over the seeds of otherwise equal rows; with
-            `SEEDS` as a column their number is shown.
-    """
-
-    title: str
-    text: str
-    columns: tuple[Column, ...]
-    averaged: tuple[str, ...] = ()
-
+from exitkit.report.serving import SERVING
+from exitkit.report.tables import SEEDS, Column, Table
 
 _EXITS = tuple(Column(f"exit{number}", f"exit {number}", ".2%") for number in range(1, 5))
 _RECIPE = (
@@ -187,6 +165,7 @@ TABLES = {
             *_RECIPE,
         ),
     ),
+    **SERVING,
     "train_bf16": Table(
         "bf16 against float32 in training",
         "Steps of full-width resnet18. Measured: medians of interleaved rounds.",

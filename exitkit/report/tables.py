@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+SEEDS = "seeds"  # the key of the number of rows that were averaged
 Value = str | int | float | bool | None
 Row = Mapping[str, Value]
 
@@ -29,6 +30,24 @@ class Column:
         if isinstance(value, bool):
             return "yes" if value else "no"
         return value if isinstance(value, str) else format(value, self.form)
+
+
+@dataclass(frozen=True)
+class Table:
+    """How the rows of one benchmark are shown.
+
+    Attributes:
+        title: heading.
+        text: what was asked, and how.
+        columns: what stands in the table; a value that is no column stays in the row.
+        averaged: columns whose values are means over the seeds of otherwise equal rows; with
+            `SEEDS` as a column their number is shown.
+    """
+
+    title: str
+    text: str
+    columns: tuple[Column, ...]
+    averaged: tuple[str, ...] = ()
 
 
 def plain(words: str) -> str:
