@@ -63,14 +63,14 @@ def test_every_kind_of_heads_is_explained() -> None:
 
 
 def test_every_route_named_is_served() -> None:
-    from exitkit.serve.web import inference, pages, predict
+    from exitkit.serve.web import about, inference, pages, predict, repository
 
     served = {"/openapi.json"}
-    for area in (inference, pages, predict):
+    for area in (about, inference, pages, predict, repository):
         served |= {getattr(route, "path", "") for route in area.router.routes}
     cells = " ".join(row[0] for row in rows("serving.md", "route"))
     named = re.findall(r"`(?:GET|POST) ([^`]+)`", cells)
-    assert len(named) == 12
+    assert len(named) == 18
     assert set(named) <= served
 
 

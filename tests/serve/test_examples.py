@@ -13,14 +13,17 @@ from exitkit.serve import server
 
 Paint = Callable[..., bytes]
 PAGE = Path(__file__).parents[2] / "docs" / "serving.md"
-BLOCK = re.compile(r"^```\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 KEY, EVENT, ERROR = re.compile(r'"(\w+)":'), re.compile(r"^event: (\w+)$", re.MULTILINE), '{"error"'
+HEAD = re.compile(r"^(HTTP/\S+ \d+|content-type: \S+|[\w-]+(?=: ))", re.MULTILINE)
 
 
 def examples() -> list[tuple[str, str]]:
     """Return the page's curl commands, and what it says that they print."""
     found: list[tuple[str, list[str]]] = []
     for block in BLOCK.findall(PAGE.read_text()):
+        if not block.startswith("$ "):
+            continue
         for line in block.splitlines():
             if line.startswith("$ "):
                 found.append((line[2:], []))
@@ -54,6 +57,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory, paint: Paint) -> Path:
     outputs = [{"name": name} for name in ("label", "exit_index", "confidence")]
     body = {"id": "a1", "inputs": [tensor], "parameters": wishes, "outputs": outputs}
     (made / "two.json").write_text(json.dumps(body))
+    file = {"inputs": [{"name": "images", "datatype": "BYTES", "shape": [1]}]}
+    best = [
+        {"name": "label"}, {"name": "probabilities", "parameters": {"classification": 2}},
+    ]  # fmt: skip
+    (made / "request.json").write_text(json.dumps({**file, "outputs": best}))
     return made
 
 
@@ -71,6 +79,7 @@ def test_a_command_of_the_page_prints_what_stands_there(
         assert ERROR in run.stdout or '"deadline_hit"' in run.stdout
         return
     assert EVENT.findall(run.stdout) == EVENT.findall(says)
+    assert set(HEAD.findall(says)) <= set(HEAD.findall(run.stdout))
     assert set(KEY.findall(says)) <= set(KEY.findall(run.stdout)), run.stdout
     if says.startswith(ERROR):
         assert run.stdout == says

@@ -109,8 +109,8 @@ def parameters(service: Service, result: Result) -> Parameters:
     found: dict[str, float | bool] = {
         "mean_exit": sum(exits) / len(exits),
         "macs_fraction": sum(service.shares[k] for k in exits) / len(exits),
-        "queue_ms": result.queue_s * 1e3,
-        "compute_ms": result.compute_s * 1e3,
+        "queue_ms": round(result.queue_s * 1e3, 3),
+        "compute_ms": round(result.compute_s * 1e3, 3),
         "deadline_hit": bool(result.late),
     }
     used = {float(threshold) for threshold in result.thresholds}
