@@ -103,7 +103,7 @@ def is_loopback(host: str) -> bool:
         ConfigError: the host is unknown.
     """
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
         raise ConfigError(f"host {host!r}", f"is unknown ({error})", "use 127.0.0.1") from error
     return all(ipaddress.ip_address(str(row[4][0]).partition("%")[0]).is_loopback for row in found)

@@ -22,8 +22,9 @@ def listen(host: str, port: int, option: str = "--port") -> Iterator[socket.sock
         family, kind, protocol, _, found = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-    except socket.gaierror as error:
-        raise ConfigError(asked, f"unknown host ({error.strerror})", "use 127.0.0.1") from error
+    except (socket.gaierror, UnicodeError) as error:  # the latter: no name at all
+        why = getattr(error, "strerror", error)
+        raise ConfigError(asked, f"unknown host ({why})", "use 127.0.0.1") from error
     with socket.socket(family, kind, protocol) as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
