@@ -26,8 +26,7 @@ CONTENTS = {
     "BYTES": "bytes_contents",
 }
 RAW = "raw_input_contents"
-# The most special kinds first: a boolean is a whole number to Python.
-KINDS = ((bool, "bool_param"), (int, "int64_param"), (float, "double_param"), (str, "string_param"))
+FIELDS = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
 
 
 def read(message: Any, arrived: float) -> InferRequest:  # Any: a ModelInferRequest
@@ -56,8 +55,7 @@ def write(response: InferResponse, raw: bool) -> Any:  # Any: a ModelInferRespon
         model_name=response.model_name, model_version=response.model_version, id=response.id or ""
     )
     for name, value in response.parameters.items():
-        field = next(field for kind, field in KINDS if isinstance(value, kind))
-        setattr(message.parameters[name], field, value)
+        setattr(message.parameters[name], FIELDS[type(value)], value)
     for tensor in response.outputs:
         row = message.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
         if raw:
