@@ -1,13 +1,19 @@
 """An image into the page, and its answer out of it, exit by exit."""
 
+import base64
+import json
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 from visits import Picture, Visits
 
-RED = ["#exits li.taken", "#exits li.spared"]
+from exitkit.bundle import MANIFEST
+from exitkit.serve import server
+
 # Notes the state of both rows whenever they are drawn.
 WATCH = """() => {
   window.states = [];
@@ -75,8 +81,6 @@ def test_rows_light_up_from_shallow_to_deep(
 def test_images_can_be_pasted_and_dropped_anywhere(
     url: str, visit: Visits, file: Callable[..., Picture], how: str
 ) -> None:
-    import base64
-
     page = visit(url)
     expect(page.locator("#state")).to_have_text("ready")
     page.evaluate(HAND_OVER, [how, base64.b64encode(file("red")["buffer"]).decode()])
@@ -105,6 +109,26 @@ def test_several_files_become_a_gallery_whose_tiles_show_their_way(
     expect(page.locator("#preview")).to_have_attribute("alt", "the image <b>b</b>.png")
     tiles.nth(2).click()
     expect(page.locator("#headline .error")).to_contain_text("cannot be decoded")
+
+
+def test_names_of_classes_and_files_are_text(
+    colours: Path, tmp_path: Path, visit: Visits, file: Callable[..., Picture]
+) -> None:
+    name = "<img src=x onerror=alert(1)>"
+    folder = tmp_path / "<b>bold<b>"
+    shutil.copytree(colours, folder)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["classes"][0] = name
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    with server(folder, threads=1) as url:
+        page = visit(url)
+        give(page, file("red", f"{name}.png"), file("blue"))
+        expect(page.locator("#headline .label")).to_have_text(name)
+        expect(page.locator("#exits .says").first).to_have_text(name)
+        expect(page.locator("#tiles .says").first).to_have_text(name)
+        expect(page.locator("#name")).to_have_text(folder.name)
+        assert page.locator("#tiles img").count() == 2
+        page.close()
 
 
 def test_the_server_s_refusal_is_shown_in_words(

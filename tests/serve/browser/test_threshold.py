@@ -13,6 +13,10 @@ NOW = """() => [
   document.getElementById("recent").textContent,
   document.querySelector("#chart svg").getAttribute("aria-label"),
   [...document.querySelectorAll("#changes tr")].map((row) => row.lastElementChild.textContent),
+  ["compute", "ms"].map((axis) => {
+    document.getElementById(`axis-${axis}`).click();
+    return document.querySelectorAll("#chart .now").length;
+  }),
 ]"""
 
 
@@ -68,7 +72,8 @@ def test_the_curve_has_two_axes_and_the_point_of_now(
         page.locator("#file").set_input_files([file("red")])
         expect(chart.locator(".now")).to_have_count(1)
         # Read at once: it is a point of the last ten seconds.
-        recent, label, rows = page.evaluate(NOW)
+        recent, label, rows, marks = page.evaluate(NOW)
+        assert marks == [1, 1]
         assert recent.startswith("Measured now: 1 image of the last 10 s")
         assert "expected accuracy from calibrated confidence" in recent
         assert "Measured now: expected accuracy 99.9\u00a0%" in label
