@@ -118,6 +118,10 @@ def from_json(datatype: str, shape: tuple[int, ...], data: Any, name: str) -> Da
         raise RequestError(asked, "is no list", "give values, nested or flat, row by row")
     if datatype in BINARY_ONLY:
         raise RequestError(asked, f"{datatype} has no form in JSON", "send it in binary")
+    count = math.prod(shape)
+    if data and not isinstance(data[0], list) and len(data) != count:
+        # Before NumPy looks at them, which takes a while and holds up everything else.
+        raise _misshapen(asked, [len(data)], shape)
     kind = NUMPY.get(datatype)
     # Texts and whole numbers are looked at one by one: NumPy would make floats of large ones.
     exact = kind is None or kind.kind in "iu"
@@ -125,16 +129,17 @@ def from_json(datatype: str, shape: tuple[int, ...], data: Any, name: str) -> Da
         array = np.asarray(data, dtype=object if exact else None)
     except (ValueError, OverflowError) as error:
         raise RequestError(asked, "is ragged", "give as many values as the shape says") from error
-    count = math.prod(shape)
     if array.size != count or (array.ndim > 1 and array.shape != shape):
-        raise RequestError(
-            asked, f"has shape {list(array.shape)}", f"the tensor's shape is {brief(list(shape))}"
-        )
+        raise _misshapen(asked, list(array.shape), shape)
     if kind is None:
         return _texts(array.ravel().tolist(), asked)
     if exact:
         return _whole(array.ravel().tolist(), datatype, asked).reshape(shape)
     return _numbers(array.reshape(shape), datatype, asked)
+
+
+def _misshapen(asked: str, found: list[int], shape: tuple[int, ...]) -> RequestError:
+    return RequestError(asked, f"has shape {found}", f"the tensor's shape is {brief(list(shape))}")
 
 
 def _texts(values: list[Any], asked: str) -> list[bytes]:

@@ -58,7 +58,7 @@ async def _written(response: InferResponse, form: wire.Form, accepted: str | Non
 async def _body(request: Request) -> bytes:
     """Return the request's body, unpacked."""
     body = await request.body()
-    encoding = request.headers.get("content-encoding", "identity")
+    encoding = request.headers.get("content-encoding", "identity").lower()
     if encoding == "identity":
         return body
     limit = _models(request).limits.body_bytes
