@@ -8,6 +8,7 @@ and /stats say the same, whatever process answers.
 import asyncio
 import contextlib
 import os
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ class Metrics:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder, self._began = folder, time.monotonic()
+        # Numbers of processes are used again, and what one has counted must not be lost.
+        self._file = f"{os.getpid()}-{secrets.token_hex(4)}.json"
         self._routes: Table = {}
         self._tables: dict[str, Table] = {}
         self._models: dict[str, Counts] = {}
@@ -121,7 +124,7 @@ class Metrics:
         if self.folder is None:
             return
         # Not flushed to the disk: nobody reads them after a crash of the machine.
-        path = self.folder / f"{os.getpid()}.json"
+        path = self.folder / self._file
         temporary = path.with_suffix(".new")
         temporary.write_bytes(self._own())
         temporary.replace(path)

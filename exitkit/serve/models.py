@@ -99,6 +99,12 @@ class Models:
             return self._drain_began is None and not loading
 
     @property
+    def loaded(self) -> list[str]:
+        """Names of the models that answer, without a look at the shelf."""
+        with self._change:
+            return sorted(self._held)
+
+    @property
     def draining(self) -> bool:
         """Whether the server is stopping."""
         return self._drain_began is not None

@@ -150,7 +150,11 @@ class Service:
             left = None if deadline is None else deadline - clock()
             decoded, seconds = await asyncio.wait_for(decoding, left)
         except TimeoutError as error:
+            self.counts.late(len(files))
             raise DeadlineExceeded() from error
+        except asyncio.CancelledError:
+            self.counts.cancelled()
+            raise
         finally:
             self._decoding -= len(files)
         self._decoded.add(len(files), seconds / self._threads)

@@ -178,14 +178,21 @@ def test_processes_of_one_server_count_together(tmp_path: Path) -> None:
     assert table["latency_ms"]["p95"] == pytest.approx(500, rel=0.02)
 
 
+def test_processes_of_the_same_number_do_not_overwrite_each_other(tmp_path: Path) -> None:
+    """Numbers of processes are used again."""
+    for _ in range(2):
+        one = Metrics(tmp_path)
+        one.of("m", EXITS, MACS, PLAIN, live).answered(answers([2], [0.9]), 0.01)
+        one.publish()
+    assert values(one)['exitkit_exits_taken_total{exit="2",model="m"}'] == 2
+
+
 def test_an_ended_process_leaves_its_counters_and_no_queue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gone = Metrics(tmp_path)
     gone.of("m", EXITS, MACS, PLAIN, lambda: live({2: 9, 4: 0})).answered(answers([2], [0.9]), 1.0)
     gone.publish()
-    (file,) = tmp_path.glob("*.json")
-    file.rename(tmp_path / "0.json")
     monkeypatch.setattr("exitkit.serve.metrics.STALE_S", -1.0)
     ours = Metrics(tmp_path)
     ours.of("m", EXITS, MACS, PLAIN, live)

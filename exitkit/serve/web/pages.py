@@ -88,7 +88,7 @@ async def stats(request: Request, model: str | None = None) -> Response:
             "arch": manifest.arch,
             "method": manifest.method,
             "ready": models.ready,
-            "models": [entry.name for entry in models.index() if entry.state == "READY"],
+            "models": models.loaded,
             **models.metrics.stats(manifest.name),
         }
     )

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -49,32 +50,55 @@ def test_retry_after_is_the_time_in_which_the_queue_drains(slow: Path, paint: Pa
         assert drained_s / 2.5 < int(answer.headers["retry-after"]) < 2.5 * drained_s + 1
 
 
-def test_a_full_queue_of_files_to_be_decoded_is_told_by_the_decoders_rate(
-    colours: Path, paint: Paint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real, image = codec.decode, paint(*CLEAR)
+@pytest.fixture
+def decoding(colours: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
+    """Decode files only while the first gate is open; two may wait for that."""
+    real = codec.decode
     with held(colours, Limits(samples=2, queue=2)) as made:
-        service = made.service
 
-        def waits(*arguments: object) -> codec.Decoded:
+        def waits(*arguments: Any) -> codec.Decoded:
             assert made.gates[0].open.wait(20)
-            return real(*arguments)  # type: ignore[arg-type]
+            return real(*arguments)
 
         monkeypatch.setattr(codec, "decode", waits)
-        service._decoded.add(1, 2.0)  # it took two seconds an image
-        made.gates[0].close()
-        with ThreadPoolExecutor(2) as pool:
-            sent = [
-                pool.submit(httpx.post, f"{made.url}/predict", content=image, headers=PNG)
-                for _ in range(2)
-            ]
-            made.wait_for(lambda: service.live.decoding == 2)
-            refused = httpx.post(f"{made.url}/predict", content=image, headers=PNG)
-            made.open()
-            assert [one.result().status_code for one in sent] == [200, 200]
+        yield made
+
+
+def test_a_full_queue_of_files_to_be_decoded_is_told_by_the_decoders_rate(
+    decoding: Held, paint: Paint
+) -> None:
+    url, service = f"{decoding.url}/predict", decoding.service
+    service._decoded.add(1, 2.0)  # it took two seconds an image
+    decoding.gates[0].close()
+    with ThreadPoolExecutor(2) as pool:
+        image = {"content": paint(*CLEAR), "headers": PNG}
+        sent = [pool.submit(httpx.post, url, **image) for _ in range(2)]
+        decoding.wait_for(lambda: service.live.decoding == 2)
+        refused = httpx.post(url, **image)
+        decoding.open()
+        assert [one.result().status_code for one in sent] == [200, 200]
     assert refused.status_code == 429
     assert "2 wait to be decoded, at most 2 may" in refused.json()["error"]
     assert refused.headers["retry-after"] == "4"
+    assert counted(decoding.url, "exitkit_refused_images_total") == 1
+
+
+def test_who_waits_for_decoding_may_be_late_or_leave(decoding: Held, paint: Paint) -> None:
+    url = f"{decoding.url}/predict"
+    decoding.gates[0].close()
+    image = {"content": paint(*CLEAR), "headers": PNG}
+    assert httpx.post(url, params={"deadline_ms": 50}, **image).status_code == 504
+    assert counted(decoding.url, "exitkit_deadline_hits_total") == 1
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(url, timeout=0.3, **image)
+    decoding.wait_for(lambda: counted(decoding.url, "exitkit_cancelled_requests_total") == 1)
+
+
+def counted(url: str, name: str) -> float:
+    """Return the value of a counter of the model."""
+    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    (line,) = (line for line in lines if line.startswith(f'{name}{{model="colours"}} '))
+    return float(line.split()[-1])
 
 
 @pytest.fixture(scope="module")
