@@ -1,9 +1,10 @@
 """Serve a bundle over HTTP: `run` for the command line, `server` for tests and the demo.
 
-What lies where: `protocol` (Open Inference Protocol v2, JSON to arrays and back), `codec` (image
-files to the network's input) and `scheduler` (one engine thread before one queue per stage) know
-no HTTP; `service` holds them together with the model; `app` maps routes to it and errors to status
-codes; `process` has the socket, the signals and the end.
+What lies where: `protocol` (what the Open Inference Protocol v2 is made of), `inference` (from a
+request's tensors to its answer's), `codec` (image files to the network's input) and `scheduling`
+(one engine thread before one queue per stage) know no HTTP; `service` holds them together with the
+model; `web` maps routes to it and errors to status codes; `process` has the socket, the signals
+and the end.
 """
 
 import importlib
