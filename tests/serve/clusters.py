@@ -64,11 +64,16 @@ class Started:
     def read(self, start: str) -> list[str]:
         """Return the lines of its standard output up to the first that starts so."""
         lines: list[str] = []
-        assert self.process.stdout is not None
-        while not lines or not lines[-1].startswith(start):
-            line = self.process.stdout.readline()
-            assert line, f"it ended after {lines}"
-            lines.append(line.rstrip())
+        impatience = threading.Timer(PATIENCE_S, self.kill)
+        impatience.start()
+        try:
+            assert self.process.stdout is not None
+            while not lines or not lines[-1].startswith(start):
+                line = self.process.stdout.readline()
+                assert line, f"it ended after {lines}"
+                lines.append(line.rstrip())
+        finally:
+            impatience.cancel()
         self.family()
         return lines
 
@@ -86,6 +91,8 @@ class Started:
         for pid in self.left():
             os.kill(pid, signal.SIGKILL)
         self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 @contextmanager
