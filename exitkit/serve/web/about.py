@@ -1,5 +1,6 @@
 """What the server and its models are, whether they are ready, and what they have done."""
 
+import asyncio
 from typing import Any
 
 import orjson
@@ -38,7 +39,8 @@ async def ready(request: Request) -> Response:
 async def all_statistics(request: Request) -> Response:
     """Return the statistics of all models that are loaded, and of their stages."""
     models = _models(request)
-    return _statistics(models, [row.name for row in models.index() if row.state == "READY"])
+    entries = await asyncio.to_thread(models.index)  # which looks into folders
+    return _statistics(models, [row.name for row in entries if row.state == "READY"])
 
 
 @router.get(MODEL, name="metadata", responses=openapi_infer.METADATA)
