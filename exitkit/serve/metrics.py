@@ -84,10 +84,16 @@ class Metrics:
         models: Table = self._merged()["models"]
         return models
 
-    def stats(self, model: str) -> dict[str, Any]:  # Any: whatever JSON can hold
-        """Return the numbers of the page of a model that is loaded."""
-        counts, merged, now = self._models[model], self._merged(), time.monotonic()
-        table, live = merged["models"][model], merged["live"][model]
+    def stats(self, model: str, counts: Counts) -> dict[str, Any]:  # Any: whatever JSON can hold
+        """Return the numbers of the page of a model.
+
+        Args:
+            model: its name.
+            counts: its counters here; it may have been unloaded since they were found.
+        """
+        merged, now = self._merged(), time.monotonic()
+        table = merged["models"][model]
+        live = merged["live"].get(model) or counts.live().to_json()
         taken = {str(k): table["exits"][str(k)]["taken"] for k in counts.exits}
         stages = {str(k): live["queued"].get(str(k), 0) for k in counts.exits}
         uptime = now - merged["began"]

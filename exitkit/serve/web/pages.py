@@ -89,7 +89,7 @@ async def stats(request: Request, model: str | None = None) -> Response:
             "method": manifest.method,
             "ready": models.ready,
             "models": models.loaded,
-            **models.metrics.stats(manifest.name),
+            **models.metrics.stats(manifest.name, service.counts),
         }
     )
 
