@@ -10,7 +10,7 @@ demo: $(VENV)/.user
 	$(BIN)/exitkit demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -23,9 +23,9 @@ from typing import Any
 import ray
 from ray import serve
 
-from exitkit import bundle
+from exitkit import bundle, machine
 from exitkit.errors import ConfigError, EngineError
-from exitkit.serve import deployment, pools, ports
+from exitkit.serve import deployment, pools, ports, tls
 from exitkit.serve.access import Access
 from exitkit.serve.process import Echo
 from exitkit.serve.replicas import Replicas
@@ -59,12 +59,16 @@ def run(settings: Settings, echo: Echo = logger.info) -> None:
     scale = settings.replicas
     assert scale is not None
     settings = _placed(settings)
+    tls.read(settings)  # each of these says here what is wrong, and not in some replica's log
     for folder in settings.bundles:
         bundle.read_manifest(folder)
     warning = Access(settings).warning()
     if warning is not None:
         echo(warning)
-    with _cluster(settings, scale) as counts, _interrupted_by_signals():
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    address = os.environ.get("RAY_ADDRESS") or LOCAL
+    cluster = _own_cluster(settings, scale) if address == LOCAL else _other_cluster(address)
+    with cluster as counts, _interrupted_by_signals():
         started, url = _listen(settings)
         try:
             with contextlib.suppress(KeyboardInterrupt):
@@ -84,6 +88,8 @@ def _placed(settings: Settings) -> Settings:
     return dataclasses.replace(
         settings,
         bundles=tuple(folder.resolve() for folder in settings.bundles),
+        certificate=settings.certificate and settings.certificate.resolve(),
+        key=settings.key and settings.key.resolve(),
         threads=settings.threads or THREADS,
         # The other kind's threads spin between their runs, at the expense of other replicas.
         pool="private" if settings.pool == pools.AUTO else settings.pool,
@@ -91,36 +97,45 @@ def _placed(settings: Settings) -> Settings:
 
 
 @contextlib.contextmanager
-def _cluster(settings: Settings, scale: Replicas) -> Iterator[Path | None]:
-    """Be on a cluster while the block runs.
+def _own_cluster(settings: Settings, scale: Replicas) -> Iterator[Path]:
+    """Run a cluster on this machine while the block runs; yield a folder that all replicas see.
 
-    Yields:
-        A folder that all replicas see, where the cluster is our own; None on another.
+    Raises:
+        ConfigError: more cores would be needed than there are; replicas would wait for ever.
     """
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    address = os.environ.get("RAY_ADDRESS") or LOCAL
-    local = address == LOCAL
-    if local:
-        # Ray reads it from the environment alone: nothing is told to its makers.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Of Ray's own pages and APIs a cluster of our own needs none.
-    pages = False if local else None
-    try:
-        ray.init(address=address, logging_level=logging.WARNING, include_dashboard=pages)
-    except (ConnectionError, ValueError) as error:
+    cores, needed = machine.cores(), scale.most * (settings.threads or THREADS)
+    if needed > cores:
         raise ConfigError(
-            f"RAY_ADDRESS={address}", f"no cluster ({error})", "give one that runs, or unset it"
+            f"{scale}, threads of each: {settings.threads}",
+            f"that takes {needed} cores, this machine has {cores}",
+            "take fewer, or a cluster (RAY_ADDRESS)",
+        )
+    # Ray reads it from the environment alone: nothing is told to its makers.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with tempfile.TemporaryDirectory(prefix="exitkit-") as folder:
+        # Its own pages and their API would be one more thing to attack.
+        ray.init(LOCAL, num_cpus=cores, include_dashboard=False, logging_level=logging.WARNING)
+        try:
+            yield Path(folder)
+        finally:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _other_cluster(address: str) -> Iterator[None]:
+    """Be on a cluster that runs already while the block runs.
+
+    Raises:
+        ConfigError: it is not there, does not let us in, or has another version of Ray or Python.
+    """
+    try:
+        ray.init(address, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        raise ConfigError(
+            f"RAY_ADDRESS={address}", f"no cluster to use ({error})", "name another, or unset it"
         ) from error
     try:
-        cores, needed = ray.cluster_resources().get("CPU", 0), scale.most * (settings.threads or 1)
-        if local and needed > cores:
-            raise ConfigError(
-                f"{scale} of {settings.threads} threads",
-                f"{needed} cores are needed, there are {cores:g}",
-                "take fewer, or a cluster (RAY_ADDRESS)",
-            )
-        with tempfile.TemporaryDirectory(prefix="exitkit-") as folder:
-            yield Path(folder) if local else None
+        yield
     finally:
         ray.shutdown()
 

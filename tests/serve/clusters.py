@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-CLIENTS, PATIENCE_S = 8, 90
+CLIENTS, PATIENCE_S = 8, 180
 TOKEN = "a-token"
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 HEADERS = {**AUTHORIZED, "Content-Type": "image/png"}

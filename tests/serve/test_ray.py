@@ -37,9 +37,9 @@ class Served:
 
 @pytest.fixture(scope="module")
 def served(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Serve two models; the second stage of `crawl` takes about a tenth of a second."""
+    """Serve two models; the second stage of `crawl` takes about a twentieth of a second."""
     crawl = write_bundle(tmp_path_factory.mktemp("bundles") / "crawl")
-    model = segment(4, deepest=True, loops=200)
+    model = segment(4, deepest=True, loops=100)
     (crawl / "segment_4.onnx").write_bytes(model.SerializeToString())
     bundle.write_manifest(crawl, bundle.read_manifest(crawl, verify=False))
     words = (str(colours), str(crawl), "--replicas", "2")

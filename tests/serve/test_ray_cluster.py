@@ -49,8 +49,9 @@ def test_replicas_need_ray_and_ray_needs_no_other_processes(colours: Path) -> No
         (("--replicas", "2"), "replicas: are for Ray; add --ray, or take --workers"),
         (("--ray", "--workers", "2"), "leave them out: there are replicas instead of workers"),
         (("--ray", "--grpc-port", "0"), "and HTTP alone"),
+        (("--ray", "--replicas", "1-9999"), "that takes 9999 cores, this machine has "),
     ):
-        assert says in refused(str(colours), *words)
+        assert says in refused(str(colours), *words, RAY_ADDRESS="local")
 
 
 def test_without_ray_the_error_names_what_to_install(
