@@ -19,6 +19,8 @@ class Visits:
         self.browser = browser
         self.wrong: list[str] = []
         self.allowed: list[str] = []
+        self.posted: list[Request] = []
+        self.cut: list[Request] = []
         self.contexts: list[Any] = []
 
     def __call__(self, url: str, **options: Any) -> Page:
@@ -27,7 +29,7 @@ class Visits:
         context.set_default_timeout(PATIENCE_MS)
         self.contexts.append(context)
         context.on("request", lambda request: self._requested(request, url))
-        context.on("requestfailed", lambda r: self.wrong.append(f"failed: {r.url} {r.failure}"))
+        context.on("requestfailed", self._failed)
         page = context.new_page()
         page.on("console", self._said)
         page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
@@ -40,6 +42,8 @@ class Visits:
 
     def end(self) -> list[str]:
         """Close everything; return what went wrong unexpectedly."""
+        # A new question takes the place of the one before, but nothing cuts off the last one.
+        self.wrong += [f"cut off: {one.url}" for one in self.cut if one is self.posted[-1]]
         found = [
             text for text in self.wrong if not any(re.search(one, text) for one in self.allowed)
         ]
@@ -51,7 +55,17 @@ class Visits:
         if message.type in ("error", "warning"):
             self.wrong.append(f"{message.type}: {message.text}")
 
+    def _failed(self, request: Request) -> None:
+        # A page that is left or closed cuts off what it asks each second.
+        cut = request.failure == "net::ERR_ABORTED"
+        if cut and request.method == "POST":
+            self.cut.append(request)
+        elif not cut:
+            self.wrong.append(f"failed: {request.url} {request.failure}")
+
     def _requested(self, request: Request, url: str) -> None:
+        if request.method == "POST":
+            self.posted.append(request)
         here, there = urlsplit(url), urlsplit(request.url)
         if there.scheme not in ("blob", "data") and there.netloc != here.netloc:
             self.wrong.append(f"foreign: {request.url}")
