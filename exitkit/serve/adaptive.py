@@ -128,7 +128,10 @@ def _thinned(rungs: Sequence[Rung]) -> tuple[Rung, ...]:
 
 
 class Depth:
-    """Chooses the threshold of requests that name none. Used from one thread, but for `ran`.
+    """Chooses the threshold of requests that name none.
+
+    Requests enter and leave on one thread. `ran` is for another; `choose` may be called from any,
+    since a step that two of them take at once is the same step.
 
     Args:
         rungs: from the policy's own thresholds to the lowest; see `ladder`.

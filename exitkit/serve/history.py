@@ -5,16 +5,18 @@ of them add up.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from exitkit.serve.tables import Table, sums
+from exitkit.serve.tables import Table
 
 SECONDS = 60
 # "Now" is the last so many seconds: long enough to be steady, short enough to follow the load.
 NOW_S = 10
-# Latencies are kept in buckets, each so many times the one before: percentiles are right to 1 %.
-GROWTH = math.log(1.02)
+# Latencies are kept in buckets, each so many times the one before: percentiles are right to 2 %.
+GROWTH = math.log(1.04)
+SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
 
 class History:
@@ -73,53 +75,56 @@ def recent(
         now: of `time.monotonic`.
         uptime_s: of the server; rates of a younger one are of that time.
     """
-    empty = {**_empty(), "exits": {str(exit_): 0 for exit_ in exits}}
-    seconds = [sums([empty, rows.get(str(int(now) - age), {})]) for age in range(SECONDS)]
-    late, minute = sums(seconds[:NOW_S]), sums(seconds)
+    seconds = [rows.get(str(int(now) - age)) or _empty() for age in range(SECONDS)]
+    # Buckets as numbers, once: this runs on the event loop, and a minute has thousands.
+    spreads = [Counter({int(b): n for b, n in row["latency"].items()}) for row in seconds]
+    late, minute = seconds[:NOW_S], Counter[int]()
+    for spread in spreads:
+        minute.update(spread)
+    requests, images = (sum(row[name] for row in late) for name in ("requests", "images"))
     # The second that has just begun counts as what it is: a part of one.
     span = min(NOW_S - 1 + now % 1, max(uptime_s, 1.0))
     point = None
-    if late["images"]:
+    if images:
+        macs, confidence = (sum(row[name] for row in late) for name in ("macs", "confidence"))
         point = {
             "seconds": NOW_S,
-            "images": late["images"],
-            "macs_fraction": late["macs"] / (late["images"] * plain_macs),
-            "confidence": late["confidence"] / late["images"],
-            "p50_ms": percentile(late["latency"], 0.5),
+            "images": images,
+            "macs_fraction": macs / (images * plain_macs),
+            "confidence": confidence / images,
+            "p50_ms": percentiles(sum(spreads[:NOW_S], Counter()))["p50"],
         }
     return {
-        "images_per_s": late["images"] / span,
-        "requests_per_s": late["requests"] / span,
-        "latency_ms": {**_percentiles(minute["latency"], ""), "requests": minute["requests"]},
+        "images_per_s": images / span,
+        "requests_per_s": requests / span,
+        "latency_ms": {**percentiles(minute), "requests": minute.total()},
         "now": point,
-        "history": [_second(age, row) for age, row in reversed(list(enumerate(seconds)))],
+        "history": [
+            {
+                "age_s": age,
+                "requests": seconds[age]["requests"],
+                "images": seconds[age]["images"],
+                **{f"{name}_ms": ms for name, ms in percentiles(spreads[age]).items()},
+                "exits": {str(k): seconds[age]["exits"].get(str(k), 0) for k in exits},
+            }
+            for age in reversed(range(SECONDS))
+        ],
     }
 
 
-def percentile(latency: Mapping[str, int], share: float) -> float | None:
-    """Return milliseconds that `share` of the requests did not pass; None where there is none."""
-    wanted = share * sum(latency.values())
-    passed = 0
-    for bucket in sorted(map(int, latency)):
-        passed += latency[str(bucket)]
-        if passed >= wanted:
-            return round(math.exp(bucket * GROWTH) * 1e3, 3)
-    return None
+def percentiles(spread: Mapping[int, int]) -> dict[str, float | None]:
+    """Return milliseconds that 50, 95 and 99 % of the requests did not pass; None without any."""
+    found: dict[str, float | None] = dict.fromkeys(SHARES)
+    total, passed = sum(spread.values()), 0
+    left = iter(SHARES.items())
+    name, share = next(left)
+    for bucket in sorted(spread):
+        passed += spread[bucket]
+        while passed >= share * total:
+            found[name] = round(math.exp(bucket * GROWTH) * 1e3, 3)
+            name, share = next(left, ("", 2.0))
+    return found
 
 
 def _empty() -> Table:
     return {"requests": 0, "images": 0, "macs": 0.0, "confidence": 0.0, "exits": {}, "latency": {}}
-
-
-def _second(age: int, row: Table) -> dict[str, Any]:  # Any: whatever JSON can hold
-    return {
-        "age_s": age,
-        "requests": row["requests"],
-        "images": row["images"],
-        **_percentiles(row["latency"], "_ms"),
-        "exits": row["exits"],
-    }
-
-
-def _percentiles(latency: Mapping[str, int], unit: str) -> dict[str, float | None]:
-    return {f"p{p}{unit}": percentile(latency, p / 100) for p in (50, 95, 99)}

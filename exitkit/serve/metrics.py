@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -29,6 +30,9 @@ STALE_S = 3.0
 class Metrics:
     """Counters of one server process: of its routes, and of its models by name.
 
+    What reads them (`text`, `models`, `stats`) may take tens of milliseconds where several
+    processes share a folder, and may be called from any thread.
+
     Args:
         folder: that all processes of the server share; None: there is only this one.
     """
@@ -37,6 +41,7 @@ class Metrics:
         self.folder, self._began = folder, time.monotonic()
         # Numbers of processes are used again, and what one has counted must not be lost.
         self._file = f"{os.getpid()}-{secrets.token_hex(4)}.json"
+        self._publishing = threading.Lock()
         self._routes: Table = {}
         self._tables: dict[str, Table] = {}
         self._models: dict[str, Counts] = {}
@@ -77,11 +82,11 @@ class Metrics:
 
     def text(self) -> bytes:
         """Return everything in Prometheus' text format."""
-        return exposition.text(self._merged())
+        return exposition.text(self._merged(seconds=False))
 
     def models(self) -> Table:
         """Return what is counted of each model, by its name; `Counts` says what stands there."""
-        models: Table = self._merged()["models"]
+        models: Table = self._merged(seconds=False)["models"]
         return models
 
     def stats(self, model: str, counts: Counts) -> dict[str, Any]:  # Any: whatever JSON can hold
@@ -132,8 +137,9 @@ class Metrics:
         # Not flushed to the disk: nobody reads them after a crash of the machine.
         path = self.folder / self._file
         temporary = path.with_suffix(".new")
-        temporary.write_bytes(self._own())
-        temporary.replace(path)
+        with self._publishing:
+            temporary.write_bytes(self._own())
+            temporary.replace(path)
 
     def _own(self) -> bytes:
         # Written at one go, which no other thread can change: a copy of a moment.
@@ -147,17 +153,23 @@ class Metrics:
             }
         )
 
-    def _merged(self) -> Table:
-        """Return the sum over all processes of this server."""
+    def _merged(self, seconds: bool = True) -> Table:
+        """Return the sum over all processes of this server, with or without the last minute."""
         if self.folder is None:
-            return _merge([orjson.loads(self._own())])
-        # This process reads its own file too: sums over files that only grow never fall.
-        self.publish()
-        return _merge([orjson.loads(path.read_bytes()) for path in self.folder.glob("*.json")])
+            states = [orjson.loads(self._own())]
+        else:
+            # This process reads its own file too: sums over files that only grow never fall.
+            self.publish()
+            states = [orjson.loads(path.read_bytes()) for path in self.folder.glob("*.json")]
+        for state in () if seconds else states:
+            for table in state["models"].values():
+                del table["seconds"]  # most of the work, for the page alone
+        return _merge(states)
 
 
 def _merge(states: Sequence[Table]) -> Table:
     now = time.monotonic()
+    tables = [{name: state[name] for name in ("routes", "models")} for state in states]
     live: dict[str, list[Table]] = {}
     for state in states:
         if now - state["at"] < STALE_S:
@@ -165,8 +177,7 @@ def _merge(states: Sequence[Table]) -> Table:
                 live.setdefault(name, []).append(one)
     return {
         "began": min(state["began"] for state in states),
-        "routes": sums([state["routes"] for state in states]),
-        "models": sums([state["models"] for state in states]),
+        **(sums(tables) if len(tables) > 1 else tables[0]),
         "live": {name: _united(some) for name, some in live.items()},
     }
 

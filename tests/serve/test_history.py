@@ -2,7 +2,8 @@
 
 import pytest
 
-from exitkit.serve.history import GROWTH, History, percentile, recent, sums
+from exitkit.serve.history import GROWTH, History, percentiles, recent
+from exitkit.serve.tables import sums
 
 
 def told(history: History, now: float, uptime_s: float = 100.0) -> dict:
@@ -18,8 +19,8 @@ def test_seconds_hold_what_was_answered_in_them() -> None:
     assert [row["age_s"] for row in table["history"]] == list(range(59, -1, -1))
     then, between, last = table["history"][-4], table["history"][-3], table["history"][-1]
     assert (then["requests"], then["images"], then["exits"]) == (2, 4, {"2": 2, "4": 2})
-    assert then["p50_ms"] == pytest.approx(10, rel=0.01)
-    assert then["p99_ms"] == pytest.approx(30, rel=0.01)
+    assert then["p50_ms"] == pytest.approx(10, rel=0.02)
+    assert then["p99_ms"] == pytest.approx(30, rel=0.02)
     assert (between["images"], between["p50_ms"], between["exits"]) == (0, None, {"2": 0, "4": 0})
     assert (last["images"], last["exits"]) == (1, {"2": 1, "4": 0})
 
@@ -33,7 +34,7 @@ def test_the_point_measured_now_is_of_the_last_ten_seconds() -> None:
     assert (point["seconds"], point["images"]) == (10, 3)
     assert point["macs_fraction"] == pytest.approx(5000 / 15000)
     assert point["confidence"] == pytest.approx(0.9)
-    assert point["p50_ms"] == pytest.approx(10, rel=0.01)
+    assert point["p50_ms"] == pytest.approx(10, rel=0.02)
     assert table["latency_ms"]["requests"] == 2  # of the minute
     assert told(history, now=113.0)["now"] is None
 
@@ -57,15 +58,16 @@ def test_a_minute_is_kept_and_no_more() -> None:
     assert sum(row["images"] for row in told(history, now=229.5)["history"]) == 30
 
 
-def test_percentiles_are_right_to_a_hundredth() -> None:
+def test_percentiles_are_right_to_two_hundredths() -> None:
     history = History()
     for k in range(1, 1001):
         history.add(7.0, k / 1000, {"2": 1}, macs=0, confidence=0)
-    latency = history.rows["7"]["latency"]
-    for share in (0.5, 0.95, 0.99):
-        found = percentile(latency, share)
-        assert found == pytest.approx(share * 1000, rel=GROWTH / 2 + 1e-3)
-    assert percentile({}, 0.5) is None
+    spread = {int(bucket): n for bucket, n in history.rows["7"]["latency"].items()}
+    assert len(spread) < 200
+    found = percentiles(spread)
+    assert found == pytest.approx({"p50": 500, "p95": 950, "p99": 990}, rel=GROWTH / 2 + 1e-3)
+    assert set(percentiles({}).values()) == {None}
+    assert len(set(percentiles({5: 1}).values())) == 1
 
 
 def test_tables_of_several_processes_add_up_name_by_name() -> None:

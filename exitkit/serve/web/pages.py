@@ -1,5 +1,6 @@
 """What people look at: the page, the API's documentation, metrics, and the trade-off."""
 
+import asyncio
 from importlib.resources import files
 from typing import Any
 
@@ -66,7 +67,7 @@ for _name, _asset in ASSETS.items():
 )
 async def prometheus(request: Request) -> Response:
     """Return all counters in Prometheus' text format."""
-    text = _models(request).metrics.text()
+    text = await asyncio.to_thread(_models(request).metrics.text)
     return Response(text, headers={"Content-Type": exposition.CONTENT_TYPE})
 
 
@@ -82,6 +83,7 @@ async def stats(request: Request, model: str | None = None) -> Response:
     models = _models(request)
     service = models.get(model)
     manifest = service.manifest
+    numbers = await asyncio.to_thread(models.metrics.stats, manifest.name, service.counts)
     return _json(
         {
             "model": manifest.name,
@@ -89,7 +91,7 @@ async def stats(request: Request, model: str | None = None) -> Response:
             "method": manifest.method,
             "ready": models.ready,
             "models": models.loaded,
-            **models.metrics.stats(manifest.name, service.counts),
+            **numbers,
         }
     )
 
