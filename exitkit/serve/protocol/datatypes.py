@@ -29,6 +29,7 @@ BYTES = "BYTES"
 # Half numbers have no agreed form in JSON.
 BINARY_ONLY = ("FP16", "BF16")
 Data = NDArray[Any] | list[bytes]  # Any: of every datatype
+MOST_AXES = 32  # of a tensor; of thousands, how many elements there are takes minutes to say
 LENGTH = 4  # bytes before each element of BYTES that say how long it is
 
 
@@ -42,6 +43,21 @@ def known(datatype: Any) -> str:  # Any: whatever a client sent
         return datatype
     choices = ", ".join([*NUMPY, BYTES])
     raise RequestError(f"datatype {brief(datatype)}", "no such datatype", f"choose from: {choices}")
+
+
+def shape_of(axes: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape that a client named.
+
+    Raises:
+        RequestError: an axis is below zero, or there are too many.
+    """
+    if len(axes) > MOST_AXES:
+        raise RequestError(
+            f"a shape of {len(axes)} axes", f"tensors have at most {MOST_AXES}", "send fewer"
+        )
+    if any(axis < 0 for axis in axes):
+        raise RequestError(f"shape {list(axes)}", "is no list of sizes", "give whole numbers")
+    return tuple(axes)
 
 
 def from_raw(datatype: str, shape: tuple[int, ...], raw: memoryview, name: str) -> Data:
@@ -66,7 +82,7 @@ def from_raw(datatype: str, shape: tuple[int, ...], raw: memoryview, name: str) 
             f"{len(raw)} bytes, {datatype} {brief(list(shape))} has {needed}",
             "send as many as the shape says",
         )
-    array = np.frombuffer(raw, kind).reshape(shape)
+    array = _shaped(np.frombuffer(raw, kind), shape, f"tensor {brief(name)}")
     return array if array.flags.aligned else array.copy()
 
 
@@ -134,8 +150,18 @@ def from_json(datatype: str, shape: tuple[int, ...], data: Any, name: str) -> Da
     if kind is None:
         return _texts(array.ravel().tolist(), asked)
     if exact:
-        return _whole(array.ravel().tolist(), datatype, asked).reshape(shape)
-    return _numbers(array.reshape(shape), datatype, asked)
+        return _shaped(_whole(array.ravel().tolist(), datatype, asked), shape, asked)
+    return _numbers(_shaped(array, shape, asked), datatype, asked)
+
+
+def _shaped(array: NDArray[Any], shape: tuple[int, ...], asked: str) -> NDArray[Any]:
+    """Give an array a shape of as many elements, which may be none that NumPy knows."""
+    try:
+        return array.reshape(shape)
+    except ValueError as error:  # one axis is 0, and the others are huge
+        raise RequestError(
+            asked, f"cannot have the shape {brief(list(shape))}", "give its real one"
+        ) from error
 
 
 def _misshapen(asked: str, found: list[int], shape: tuple[int, ...]) -> RequestError:

@@ -68,9 +68,7 @@ def write(response: InferResponse, raw: bool) -> Any:  # Any: a ModelInferRespon
 
 def _tensor(row: Any, raw: bytes | None) -> Tensor:
     """Read one input, from its bytes where there are some, else from its typed contents."""
-    datatype, shape = datatypes.known(row.datatype), tuple(row.shape)
-    if any(axis < 0 for axis in shape):
-        raise RequestError(f"shape {brief(list(shape))}", "is below zero", "give whole numbers")
+    datatype, shape = datatypes.known(row.datatype), datatypes.shape_of(row.shape)
     if raw is None:
         data = _typed(row, datatype, shape)
     elif row.HasField("contents"):

@@ -164,9 +164,9 @@ def _part(
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list) or any(type(axis) is not int or axis < 0 for axis in value):
+    if not isinstance(value, list) or any(type(axis) is not int for axis in value):
         raise RequestError(f"shape {brief(value)}", "is no list of sizes", "give whole numbers")
-    return tuple(value)
+    return datatypes.shape_of(value)
 
 
 def _outputs(wanted: Any, default: bool) -> tuple[tuple[Wanted, ...], dict[str, bool]]:

@@ -141,6 +141,24 @@ def test_json_that_is_no_such_tensor_is_refused(datatype: str, data: Any, says: 
         datatypes.from_json(datatype, (2,), data, "x")
 
 
+@pytest.mark.parametrize("datatype", ["FP32", "INT32"])
+def test_shapes_that_no_array_can_have_are_refused(datatype: str) -> None:
+    with pytest.raises(RequestError, match="cannot have the shape"):
+        datatypes.from_raw(datatype, (2**62, 2**62, 0), memoryview(b""), "x")
+    with pytest.raises(RequestError, match="cannot have the shape"):
+        datatypes.from_json(datatype, (2**62, 2**62, 0), [], "x")
+
+
+def test_a_shape_has_few_axes_and_none_below_zero() -> None:
+    assert datatypes.shape_of([0, 3]) == (0, 3)
+    assert len(datatypes.shape_of([1] * 32)) == 32
+    with pytest.raises(RequestError, match=r"shape \[1, -1\]: is no list of sizes"):
+        datatypes.shape_of([1, -1])
+    # Millions of them would keep the processor busy for minutes.
+    with pytest.raises(RequestError, match="a shape of 3000000 axes: tensors have at most 32"):
+        datatypes.shape_of([2**62] * 3_000_000)
+
+
 @pytest.mark.parametrize("datatype", ["fp32", "FLOAT", "", None, 3, ["FP32"], {}])
 def test_an_unknown_datatype_is_refused_with_all_that_there_are(datatype: Any) -> None:
     with pytest.raises(RequestError, match=r"no such datatype; choose from: BOOL, .*, BYTES"):

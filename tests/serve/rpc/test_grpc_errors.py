@@ -67,7 +67,7 @@ def with_parameter(name: str, **value: Any) -> Message:
         (raw(ONE, "FP16"), "12288 bytes, FP16 \\[1, 3, 32, 32\\] has 6144"),
         (raw(ONE, "FLOAT"), "datatype 'FLOAT': no such datatype"),
         (raw(np.full_like(ONE, np.nan)), "holds numbers beyond"),
-        (typed("FP32", "fp32_contents", shape=(-1, 3)), "shape \\[-1, 3\\]: is below zero"),
+        (typed("FP32", "fp32_contents", shape=(-1, 3)), "shape \\[-1, 3\\]: is no list of sizes"),
         (typed("FP32", "fp32_contents", 1.0, 2.0), "2 values, FP32 \\[1\\] has 1"),
         (typed("FP32", "fp64_contents", 1.0), "are in fp64_contents; FP32 belongs into fp32"),
         (typed("FP16", "fp32_contents", 1.0), "FP16 has no field there"),
