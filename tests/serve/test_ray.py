@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from bundles import picture, segment, write_bundle
 from clusters import AUTHORIZED, CLIENTS, HEADERS, Started, asking, folder, serving, wait_for
-from conftest import picture, segment, write_bundle
 from tritonclient import http as triton
 
 from exitkit import bundle
