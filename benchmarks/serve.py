@@ -10,7 +10,7 @@ of all rounds' samples, which stay in the rows.
     EXITKIT_CIFAR100=FOLDER python benchmarks/serve.py --networks NAME,... [--parts exits,http,...]
 
 prints one JSON line a row, with its conditions; --write puts them into results/serve.jsonl, in the
-place of older rows of the same parts and networks. Thresholds are chosen on the tune split: the
+place of older rows of the same questions. Thresholds are chosen on the tune split: the
 cheapest within 0.3 points of the deepest exit, and those that save --saved of the compute. Accuracy
 is on the test split.
 """
@@ -93,16 +93,16 @@ def parse() -> argparse.Namespace:
 
 
 def merge(lines: list[str]) -> None:
-    """Put rows into the tracked file, for those of the same parts and networks."""
-    rows = [json.loads(line) for line in lines]
-    mine = {(row["benchmark"], row["network"]) for row in rows}
+    """Put rows into the tracked file, for those of the same questions, networks and requests."""
+    mine = {_key(line) for line in lines}
     before = RESULTS.read_text().splitlines() if RESULTS.exists() else []
-    kept = [
-        line
-        for line in before
-        if (json.loads(line)["benchmark"], json.loads(line)["network"]) not in mine
-    ]
+    kept = [line for line in before if _key(line) not in mine]
     write_text(RESULTS, "\n".join([*kept, *lines]) + "\n")
+
+
+def _key(line: str) -> tuple[str, str, int]:
+    row = json.loads(line)
+    return row["benchmark"], row["network"], row.get("images", 1)
 
 
 def main() -> None:
