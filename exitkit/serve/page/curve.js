@@ -40,8 +40,8 @@ export const AXES = {
   },
 };
 
-// Draws everything into `place`. `state`: { tradeoff, axis, here, now, shares }; `here` is the
-// point of the slider, `now` the measured one or null.
+// Draws everything into `place`. `state`: { tradeoff, axis, here, force, now, shares }: the points of
+// the slider, in force (or null) and measured now (or null).
 export function draw(place, width, state) {
   const { tradeoff, here, now } = state, axis = AXES[state.axis];
   const cost = (point) => axis.cost(tradeoff, point);
@@ -59,7 +59,7 @@ export function draw(place, width, state) {
     node("path", { class: "sweep", d: path(line) }),
   );
   svg.append(...plain(axis.wholeName, x(whole)));
-  const force = tradeoff.in_force;
+  const { force } = state;
   if (force) svg.append(node("circle", { class: "force", r: 9, cx: x(cost(force)), cy: y(force.accuracy) }));
   svg.append(node("circle", { class: "here", r: 6, cx: x(cost(here)), cy: y(here.accuracy) }));
   if (measured !== null) svg.append(diamond(x(measured), y(now.confidence)));

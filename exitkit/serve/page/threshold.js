@@ -26,7 +26,6 @@ export function setup(moved, commands) {
   });
   byId("back").addEventListener("click", () => {
     chosen = null;
-    byId("threshold").value = nearest();
     byId("threshold").focus();
     show();
     later();
@@ -43,7 +42,6 @@ export function network(table, fresh) {
   const slider = byId("threshold");
   slider.max = Math.max(0, tradeoff.points.length - 1);
   slider.disabled = tradeoff.exits.length < 2 || tradeoff.points.length < 2;
-  if (!chosen) slider.value = nearest();
   byId("axis-ms").disabled = !tradeoff.measured;
   if (!tradeoff.measured) byId("axis-compute").checked = true;
   byId("buys").hidden = !tradeoff.points.length;
@@ -59,7 +57,15 @@ export function live(table) {
 
 // What is asked for: the text of a threshold, or null for the server's own.
 const wish = () => (chosen ? digits(chosen.threshold) : null);
-const force = () => tradeoff.in_force ?? null;
+// Under load a server may have lowered its thresholds to those of another point of the sweep.
+const lowered = () => stats !== null && String(stats.thresholds) !== String(tradeoff.thresholds);
+
+function force() {
+  const [now] = stats?.thresholds ?? [];
+  const point = lowered() ? tradeoff.points.find((one) => Math.abs(one.threshold - now) < 1e-6) : null;
+  return point ?? tradeoff.in_force ?? null;
+}
+
 const here = () => chosen ?? force() ?? tradeoff.points[nearest()];
 
 function nearest() {
@@ -71,6 +77,7 @@ function nearest() {
 function show() {
   if (!tradeoff.points.length) return;
   chart();
+  if (!chosen) byId("threshold").value = nearest();
   const point = here(), words = summary(point);
   write(byId("value"), digits(point.threshold));
   byId("threshold").setAttribute("aria-valuetext", `threshold ${digits(point.threshold)}: ${words}`);
@@ -88,7 +95,7 @@ function chart() {
   if (!tradeoff?.points.length || !place.clientWidth) return;
   const axis = document.querySelector("input[name=axis]:checked").value;
   const now = stats?.now ?? null;
-  draw(place, place.clientWidth, { tradeoff, axis, here: here(), now, shares: now && sharesNow(stats, tradeoff.exits) });
+  draw(place, place.clientWidth, { tradeoff, axis, here: here(), force: force(), now, shares: now && sharesNow(stats, tradeoff.exits) });
 }
 
 const summary = (point) => `${percent(point.accuracy, 2)} right at `
@@ -122,8 +129,9 @@ function changes(point) {
 
 function recent() {
   const now = stats?.now;
-  if (!now) return "Nothing was asked in the last seconds, so there is no point measured now.";
-  return `Measured now: ${plural(now.images, "image")} of the last ${now.seconds} s, half of the requests within `
+  const load = lowered() ? `Under load, thresholds are lowered to ${[...new Set(stats.thresholds.map(digits))].join(", ")}. ` : "";
+  if (!now) return load + "Nothing was asked in the last seconds, so there is no point measured now.";
+  return load + `Measured now: ${plural(now.images, "image")} of the last ${now.seconds} s, half of the requests within `
     + `${ms(now.p50_ms)}. Its accuracy is expected accuracy from calibrated confidence: nobody knows the labels.`;
 }
 
