@@ -45,7 +45,7 @@ function route(path, verb, about) {
   const parameters = about.parameters ?? [];
   if (parameters.length) inside.append(element("h3", "", "Parameters"));
   for (const { name, in: where, schema } of parameters)
-    inside.append(...prose(`\`${name}\` (${where}): ${shape(schema)} ${schema.description ?? ""}`));
+    inside.append(...prose(`\`${name}\` (${where}): ${[shape(schema), schema.description].filter(Boolean).join(", ")}`));
   if (about.requestBody) inside.append(element("h3", "", "Body"), ...bodies(about.requestBody.content));
   inside.append(element("h3", "", "Answers"));
   for (const [status, answer] of Object.entries(about.responses ?? {}))
