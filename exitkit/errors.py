@@ -20,6 +20,18 @@ class ExitkitError(Exception):
         super().__init__(f"{asked}: {found}; {do}")
         self.asked, self.found, self.do = asked, found, do
 
+    def __reduce__(self) -> tuple[Any, ...]:  # Any: as pickle wants it
+        """Let other processes be told: subclasses may have arguments of their own."""
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(
+    kind: type[ExitkitError], said: tuple[object, ...], fields: dict[str, object]
+) -> ExitkitError:
+    error = kind.__new__(kind, *said)
+    error.__dict__.update(fields)
+    return error
+
 
 class ConfigError(ExitkitError):
     """The request cannot be met as it was put: unknown names, contradicting options."""

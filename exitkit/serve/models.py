@@ -83,6 +83,7 @@ class Models:
     ) -> None:  # fmt: skip
         self.names, self.limits, self.metrics = names, limits, metrics
         self.drained: bool | None = None
+        self.held_back = False  # until others that serve with this server are ready too
         self._shelf, self._prepare = shelf, prepare
         self._held: dict[str, _Held] = {}
         self._entries = {name: Entry(name, "LOADING") for name in names}
@@ -96,7 +97,7 @@ class Models:
         """Whether new requests are welcome: every model that was asked for is there."""
         with self._change:
             loading = any(entry.state == "LOADING" for entry in self._entries.values())
-            return self._drain_began is None and not loading
+            return self._drain_began is None and not loading and not self.held_back
 
     @property
     def loaded(self) -> list[str]:

@@ -8,7 +8,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -115,7 +115,7 @@ class Server(Listener):
                 signal.signal(number, handler)
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGHUP and not (self._terminal and _hung_up()):
+        if number == signal.SIGHUP and not (self._terminal and hung_up()):
             self.reloads.set()
             return
         # The second Ctrl-C does not wait.
@@ -153,10 +153,10 @@ def run(settings: Settings, echo: Echo = logger.info) -> None:
         if warning is not None:
             echo(warning)
         running = _Alone(models, settings, taken, grpc, echo)
-        running.serve_here(running.load, lambda: running.reload(lambda said: _say(echo, said)))
+        running.serve_here(running.load, lambda: running.reload(lambda said: say(echo, said)))
         if running.failure is not None:
             raise running.failure
-        _say(echo, [farewell(models.drained, models.limits)])
+        say(echo, [farewell(models.drained, models.limits)])
 
 
 @contextlib.contextmanager
@@ -209,7 +209,7 @@ class _Alone(Server):
         try:
             self.models.start()
             if not self.models.draining:
-                _say(self.echo, [*describe(self.models), *where(self.url, self.grpc)])
+                say(self.echo, [*describe(self.models), *where(self.url, self.grpc)])
         except Exception as error:
             self.failure = error
             self.should_exit = True
@@ -249,7 +249,8 @@ def farewell(drained: bool | None, limits: Limits) -> str:
     return f"stopped; {'everything accepted was answered' if drained else late}"
 
 
-def _say(echo: Echo, lines: list[str]) -> None:
+def say(echo: Echo, lines: Iterable[str]) -> None:
+    """Say some lines to whoever listens."""
     with contextlib.suppress(OSError):  # the terminal may be gone, or who read it
         for line in lines:
             echo(line)
@@ -262,7 +263,7 @@ def _rpc(models: Models, settings: Settings, place: str) -> "rpc.Listener":
     return listener.Listener(models, settings, place)
 
 
-def _hung_up() -> bool:
+def hung_up() -> bool:
     """Return whether the terminal is gone, which SIGHUP says too."""
     try:
         os.tcgetpgrp(0)

@@ -20,7 +20,7 @@ told = json.loads(sys.argv[1])
 bundles, limits = tuple(map(Path, told.pop("bundles"))), Limits(**told.pop("limits"))
 run(Settings(bundles, limits=limits, **told), echo=lambda line: print(line, flush=True))
 """
-LATEST_S = 90
+LATEST_S = 180
 
 
 class Serving:

@@ -3,11 +3,13 @@
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import termios
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -69,6 +71,7 @@ def test_a_terminal_that_is_closed_ends_its_server(colours: Path) -> None:
 def test_a_server_that_is_stopped_while_it_loads_ends_well(slow: Path, delay_s: float) -> None:
     with serving(slow, ready=False) as running:
         port = _await_port(running.process.pid)
+        assert httpx.get(f"http://127.0.0.1:{port}/v2/health/live", timeout=60).is_success
         time.sleep(delay_s)
         running.process.send_signal(signal.SIGTERM)
         running.end()
@@ -118,3 +121,33 @@ def test_under_load_nothing_that_was_accepted_is_lost(colours: Path, paint: Pain
         assert running.end() == ["stopped; everything accepted was answered"]
         assert running.process.returncode == 0
     assert set(answered) == {"red"}
+
+
+def test_connections_that_wait_to_be_accepted_are_not_reset(colours: Path) -> None:
+    """Closing a listening socket resets what waits there: with many clients, always some."""
+    found: Counter[str] = Counter()
+    over = threading.Event()
+
+    def ask(place: tuple[str, int]) -> None:
+        while not over.is_set():
+            try:
+                with socket.create_connection(place, timeout=30) as connection:
+                    connection.sendall(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+                    found[connection.recv(65536)[:12].decode()] += 1
+            except ConnectionRefusedError:
+                found["refused"] += 1
+                time.sleep(0.01)
+            except OSError as error:
+                found[type(error).__name__] += 1
+
+    with serving(colours) as running, ThreadPoolExecutor(8) as pool:
+        host, port = running.url.removeprefix("http://").split(":")
+        asking = [pool.submit(ask, (host, int(port))) for _ in range(8)]
+        while found.total() < 200:
+            time.sleep(0.01)
+        running.process.send_signal(signal.SIGTERM)
+        running.end()
+        over.set()
+        for one in asking:
+            one.result()
+    assert set(found) == {"HTTP/1.1 200", "refused"}

@@ -7,6 +7,7 @@ a bound on open connections, and JSON for what is no HTTP.
 
 import asyncio
 import json
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -29,6 +30,7 @@ class Connection(HttpToolsProtocol):
         state: of the server, with all its connections.
         shared: what the application's lifespan shares.
         limits: of the server.
+        stopping: tells whether the server is; a connection that is made then is soon closed.
     """
 
     def __init__(
@@ -37,9 +39,10 @@ class Connection(HttpToolsProtocol):
         state: ServerState,
         shared: dict[str, Any],  # Any: whatever a lifespan shares
         limits: Limits,
+        stopping: Callable[[], bool],
     ) -> None:
         super().__init__(config, state, shared)
-        self._limits = limits
+        self._limits, self._stopping = limits, stopping
         self._head = 0  # bytes of a head that is not complete
         self._inside = self._in_head = False  # a message, its head
         self._awaited: float | None = None  # since when a head, or a body that nobody wants, comes
@@ -70,6 +73,8 @@ class Connection(HttpToolsProtocol):
         if len(self.connections) > self._limits.connections:
             most = self._limits.connections
             self._refuse(503, f"a connection: {most} are open already; use those again")
+        elif self._stopping():
+            self.shutdown()
 
     def data_received(self, data: bytes) -> None:
         """Read what came."""

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from exitkit.serve.limits import Limits
 from exitkit.serve.ports import BACKLOG
 from exitkit.serve.scheduling.scheduler import LAST_RUN_S
-from exitkit.serve.web.connections import Connection
+from exitkit.serve.web.connections import LINGER_S, Connection
 
 # Above the idle time of usual load balancers, which then close first.
 KEEP_ALIVE_S = 75
@@ -50,31 +50,54 @@ class Listener(uvicorn.Server):
             )
         )
         self.limits, self.taken, self.tls = limits, taken, tls
+        self.stopping = False
+        self._secured: dict[str, Any] = {}  # Any: options of TLS
         self._looking: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept connections."""
         await self.lifespan.startup()
         loop = asyncio.get_running_loop()
-
-        def connect() -> Connection:
-            return Connection(self.config, self.server_state, self.lifespan.state, self.limits)
-
         # Only a TLS server may be told how long a handshake may take.
-        secured: dict[str, Any] = {}
         if self.tls is not None:
-            secured = {"ssl": self.tls, "ssl_handshake_timeout": self.limits.head_s}
-        self.servers = [
-            await loop.create_server(connect, sock=self.taken, backlog=BACKLOG, **secured)
-        ]
+            self._secured = {"ssl": self.tls, "ssl_handshake_timeout": self.limits.head_s}
+        made = await loop.create_server(
+            self._connect, sock=self.taken, backlog=BACKLOG, **self._secured
+        )
+        self.servers = [made]
         self._looking = loop.create_task(self._look())
         self.started = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting; answer what was accepted, then end the application."""
+        self.stopping = True
+        await self._accept_rest()
         await super().shutdown(sockets)
         if self._looking is not None:
             self._looking.cancel()
+
+    async def _accept_rest(self) -> None:
+        """Take the connections that wait, and no more: to close a socket would reset them."""
+        loop, waiting = asyncio.get_running_loop(), []
+        loop.remove_reader(self.taken)
+        await asyncio.sleep(0)  # those that the loop has accepted get their protocols
+        with contextlib.suppress(OSError):  # there is none left
+            while True:
+                waiting.append(self.taken.accept()[0])
+        for server in self.servers:
+            server.close()
+        tasks = [
+            asyncio.ensure_future(loop.connect_accepted_socket(self._connect, one, **self._secured))
+            for one in waiting
+        ]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=LINGER_S)
+            for task in late:
+                task.cancel()
+
+    def _connect(self) -> Connection:
+        state, shared = self.server_state, self.lifespan.state
+        return Connection(self.config, state, shared, self.limits, lambda: self.stopping)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
