@@ -41,7 +41,11 @@ class Clients:
     async def ask(self) -> None:
         """Be one client of any kind."""
         kind = self.random.choice(self.kinds)
-        await kind()
+        try:
+            await kind()
+        except Exception as error:
+            error.add_note(f"as {kind.__name__}, after {sum(self.counted.values())}")
+            raise
         self.counted[kind.__name__] += 1
 
     def draw(self, most: int = 1) -> tuple[Known, list[int], float | None, int | None, Row]:

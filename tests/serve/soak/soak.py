@@ -74,9 +74,9 @@ async def _drive(
                 # Once the server stops, connections are refused; what was accepted is answered,
                 # which `soak` learns from its last line and this from every broken answer.
                 if not stopping.is_set() or isinstance(error, httpx.ReadError):
-                    wrong.append(f"{type(error).__name__}: {error}")
+                    wrong.append(_said(error))
             except Exception as error:
-                wrong.append(f"{type(error).__name__}: {error}")
+                wrong.append(_said(error))
 
     async def every(pause_s: float, act: "object") -> None:
         while not stopping.is_set():
@@ -88,7 +88,7 @@ async def _drive(
         try:
             await clients.load()
         except Exception as error:
-            wrong.append(f"load: {type(error).__name__}: {error}")
+            wrong.append(f"load: {_said(error)}")
 
     async def weigh() -> None:
         memory.append(_resident(running.pid))
@@ -102,6 +102,10 @@ async def _drive(
     await asyncio.gather(*tasks, *others)
     await clients.http.aclose()
     return wrong
+
+
+def _said(error: Exception) -> str:
+    return " ".join([repr(error), *getattr(error, "__notes__", [])])
 
 
 @contextmanager
