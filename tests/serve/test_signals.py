@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving import SCRIPT, serving
+from serving import LATEST_S, SCRIPT, serving
 
 Paint = Callable[..., bytes]
 Write = Callable[[Path], Path]
@@ -69,28 +69,25 @@ def test_a_terminal_that_is_closed_ends_its_server(colours: Path) -> None:
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.3, 0.6, 1.0])
 def test_a_server_that_is_stopped_while_it_loads_ends_well(slow: Path, delay_s: float) -> None:
-    with serving(slow, ready=False) as running:
-        port = _await_port(running.process.pid)
-        assert httpx.get(f"http://127.0.0.1:{port}/v2/health/live", timeout=60).is_success
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with serving(slow, port=port, ready=False) as running:
+        end = time.monotonic() + LATEST_S
+        while not _live(port):
+            assert time.monotonic() < end
         time.sleep(delay_s)
         running.process.send_signal(signal.SIGTERM)
         running.end()
         assert running.process.returncode == 0
-        with pytest.raises(httpx.ConnectError):
-            httpx.get(f"http://127.0.0.1:{port}")
+        assert not _live(port)
 
 
-def _await_port(pid: int) -> int:
-    """Return the port on which a process listens."""
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        sockets = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
-        for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
-            words = line.split()
-            if words[3] == "0A" and f"socket:[{words[9]}]" in sockets:
-                return int(words[1].split(":")[1], 16)
-        time.sleep(0.05)
-    raise AssertionError("it does not listen")
+def _live(port: int) -> bool:
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/v2/health/live", timeout=60).is_success
+    except httpx.ConnectError:
+        return False
 
 
 def test_under_load_nothing_that_was_accepted_is_lost(colours: Path, paint: Paint) -> None:
