@@ -71,6 +71,8 @@ class Server(Listener):
         for thread in threads:
             thread.start()
         self.run(sockets=[self.taken])
+        if self.force_exit:
+            self.models.give_up()  # what is computed ends: leaving under it would crash
         self.reloads.set()
         for thread in threads:
             # What is being loaded cannot be stopped, and leaving the process under it would crash.
