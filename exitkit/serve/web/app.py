@@ -18,10 +18,10 @@ from exitkit.serve.web import (
     pages,
     predict,
     repository,
-    straight,
 )
 from exitkit.serve.web.bodies import BodyLimit
 from exitkit.serve.web.security import Security
+from exitkit.serve.web.straight import Straight
 from exitkit.serve.web.watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -64,8 +64,10 @@ def create(
     app.state.models = models
     for area in (predict, about, inference, repository, pages):
         app.include_router(area.router)
-    straight.lead(app, (predict.router, inference.router), ("predict", "infer"))
     errors.handle(app)
+    app.add_middleware(
+        Straight, routers=(predict.router, inference.router), names=("predict", "infer")
+    )
     app.add_middleware(BodyLimit, limits=models.limits)
     app.add_middleware(Security, access=Access(settings))
     app.add_middleware(Watch, metrics=models.metrics)

@@ -2,6 +2,8 @@
 
 import logging
 import math
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -15,11 +17,19 @@ from exitkit.serve.web.watch import HEADER
 
 logger = logging.getLogger(__name__)
 
+Handler = Callable[[Request, Any], Awaitable[Response]]  # Any: the error that it is for
+
 
 def handle(app: FastAPI) -> None:
     """Let an application answer what its routes raise."""
     for kind, handler in HANDLERS.items():
-        app.add_exception_handler(kind, handler)  # type: ignore[arg-type]
+        app.add_exception_handler(kind, handler)
+
+
+def find(error: Exception) -> Handler | None:
+    """Return what answers an error; None for one that nobody expects, which is to be raised."""
+    kinds = [kind for kind in type(error).__mro__ if kind in HANDLERS and kind is not Exception]
+    return HANDLERS[kinds[0]] if kinds else None
 
 
 def answer(error: RequestError) -> Response:
@@ -70,7 +80,7 @@ def _error(text: str, status: int, headers: dict[str, str] | None = None) -> Res
     return Response(body, status, headers, media_type="application/json")
 
 
-HANDLERS = {
+HANDLERS: dict[type[Exception], Handler] = {
     RequestError: _refused,
     ExitkitError: _failed,
     RequestValidationError: _invalid,

@@ -5,45 +5,63 @@ that these do (docs/notes.md). They need nothing of it: they take the request an
 path. Whatever stands around the routes stays as it is.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Request
 from fastapi.routing import APIRoute
-from starlette.routing import Match, Route
-from starlette.types import Scope
+
+from exitkit.serve.web import errors
+from exitkit.serve.web.bodies import Application, Message, Receive, Send
 
 
-def lead(app: FastAPI, routers: Sequence[APIRouter], names: Sequence[str]) -> None:
-    """Let an application try routes of these names first, as plain ones.
+class Straight:
+    """ASGI layer that calls some routes itself and leaves all others to the application.
 
     Args:
         app: that includes the routers.
         routers: where the routes are.
         names: of the routes; their functions take the request and the parts of its path.
     """
-    chosen = [
-        route
-        for router in routers
-        for route in router.routes
-        if isinstance(route, APIRoute) and route.name in names
-    ]
-    app.router.routes[:0] = [_Plain(route) for route in chosen]
+
+    def __init__(
+        self, app: Application, routers: Sequence[APIRouter], names: Sequence[str]
+    ) -> None:
+        self.app = app
+        self.routes = [
+            route
+            for router in routers
+            for route in router.routes
+            if isinstance(route, APIRoute) and route.name in names
+        ]
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve one connection scope."""
+        # Behind a prefix, and to say that a method is not allowed, FastAPI's way is the way.
+        if scope["type"] == "http" and scope["method"] == "POST" and not scope.get("root_path"):
+            for route in self.routes:
+                found = route.path_regex.match(scope["path"])
+                if found is not None:
+                    scope["route"], scope["path_params"] = route, found.groupdict()
+                    await _answer(route, scope, receive, send)
+                    return
+        await self.app(scope, receive, send)
 
 
-class _Plain(Route):
-    """A route of FastAPI's that Starlette calls; who counts or logs sees FastAPI's."""
+async def _answer(route: APIRoute, scope: Message, receive: Receive, send: Send) -> None:
+    request, started = Request(scope, receive, send), False
 
-    def __init__(self, route: APIRoute) -> None:
-        answer: Callable[..., Awaitable[Response]] = route.endpoint
+    async def watched(message: Message) -> None:
+        nonlocal started
+        started = True
+        await send(message)
 
-        async def straight(request: Request) -> Response:
-            return await answer(request, **request.path_params)
-
-        super().__init__(
-            route.path, straight, methods=list(route.methods or ()), include_in_schema=False
-        )
-        self._route = route
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        match, found = super().matches(scope)
-        return match, {**found, "route": self._route} if found else found
+    try:
+        response = await route.endpoint(request, **request.path_params)
+        await response(scope, receive, watched)
+    except Exception as error:
+        # What has begun cannot become another answer.
+        handler = None if started else errors.find(error)
+        if handler is None:
+            raise
+        refusal = await handler(request, error)
+        await refusal(scope, receive, send)

@@ -5,26 +5,26 @@ from pathlib import Path
 
 import httpx
 from fastapi.routing import APIRoute
-from starlette.routing import Route
 
 from exitkit.serve import shelf
 from exitkit.serve.settings import Settings
 from exitkit.serve.web import app, inference, predict
+from exitkit.serve.web.straight import Straight
 
 INFER = "/v2/models/colours/infer"
 
 
-def test_routes_that_answer_images_are_found_first(colours: Path) -> None:
+def test_only_routes_that_answer_images_are_called_so(colours: Path) -> None:
     settings = Settings((colours,))
-    routes = app.create(shelf.collect(settings), settings).router.routes
-    first = [route.path for route in routes[:3] if isinstance(route, Route)]
-    described = {
-        route.path
-        for router in (predict.router, inference.router)
-        for route in router.routes
-        if isinstance(route, APIRoute) and route.name in ("predict", "infer")
+    layers = app.create(shelf.collect(settings), settings).user_middleware
+    (layer,) = (layer for layer in layers if layer.cls is Straight)
+    found = Straight(None, *layer.args, **layer.kwargs)  # type: ignore[arg-type]
+    assert {route.path for route in found.routes} == {
+        "/predict",
+        "/v2/models/{model}/infer",
+        "/v2/models/{model}/versions/{version}/infer",
     }
-    assert set(first) == described
+    assert {method for route in found.routes for method in route.methods or ()} == {"POST"}
 
 
 def test_their_functions_take_nothing_that_only_fastapi_could_give() -> None:
@@ -48,6 +48,7 @@ def test_they_are_described_counted_and_refused_as_before(url: str) -> None:
             refused = client.get(path)
             assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
             assert "GET /docs lists the routes" in refused.json()["error"]
+        assert client.post("/predict", content=b"x").status_code == 415
         assert client.post("/v2/models/nobody/versions/1/infer", json={}).status_code in (400, 404)
         text = client.get("/metrics").text
         assert 'route="infer"' in text
