@@ -59,7 +59,11 @@ TOKEN = "EXITKIT_TOKEN"
 @groups.under(
     "How it runs",
     option("--workers", default=1, show_default=True, help="processes that share the port"),
-    option("--threads", type=int, help="that compute  [default: all cores; on Ray one a replica]"),
+    option(
+        "--threads",
+        type=int,
+        help="that compute, in each  [default: its share of the cores; on Ray 1]",
+    ),
     option(
         "--limit",
         "limits",
