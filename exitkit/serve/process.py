@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from exitkit.errors import EngineError
-from exitkit.serve import logs, shelf, tls, warmup
+from exitkit.serve import logs, openfiles, shelf, tls, warmup
 from exitkit.serve.access import Access
 from exitkit.serve.limits import Limits
 from exitkit.serve.models import Models
@@ -140,10 +140,11 @@ def run(settings: Settings, echo: Echo = logger.info) -> None:
 
     Raises:
         ConfigError: the port is in use (said before a model is loaded), a wrong threshold, a
-            provider that cannot be had here.
+            provider that cannot be had here, more connections than the system allows.
         BundleError: no bundle, or a damaged one.
     """
     logs.set_up(settings.log)
+    openfiles.allow(settings.limits)
     if settings.workers > 1:
         from exitkit.serve import workers  # imports this module
 

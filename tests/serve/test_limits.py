@@ -87,6 +87,38 @@ def test_a_request_must_fit_into_the_queue() -> None:
         Limits(samples=9, queue=8)
 
 
+def test_bodies_together_must_have_room_for_one() -> None:
+    with pytest.raises(ConfigError, match="raise bodies_bytes or lower body_bytes"):
+        Limits(body_bytes=10, bodies_bytes=9)
+
+
+def test_bodies_of_all_requests_together_are_bounded(colours: Path, paint: Paint) -> None:
+    """What one request holds until it is answered, another one cannot have."""
+    limits = Limits(body_bytes=BODY, bodies_bytes=BODY + 1000)
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {BODY}"
+    with server(colours, limits=limits, threads=1) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as holding:
+            holding.sendall(head.encode() + b"\r\n\r\n" + bytes(BODY - 1))
+            until(
+                lambda: (
+                    httpx.post(f"{url}/predict", content=bytes(2000), headers=PNG).status_code
+                    == 429
+                )
+            )
+            refused = httpx.post(f"{url}/predict", content=bytes(2000), headers=PNG)
+            assert refused.status_code == 429
+            assert refused.headers["retry-after"] == "1"
+            assert "are held for other requests, the limit is 101000" in refused.json()["error"]
+        until(
+            lambda: (
+                httpx.post(f"{url}/predict", content=bytes(2000), headers=PNG).status_code != 429
+            )
+        )
+        answer = httpx.post(f"{url}/predict", files={"file": paint(250, 5, 5)})
+        assert answer.json()["label"] == "red"
+
+
 def until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 20
     while not condition():
