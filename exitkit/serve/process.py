@@ -73,6 +73,7 @@ class Server(Listener):
         self.run(sockets=[self.taken])
         if self.force_exit:
             self.models.give_up()  # what is computed ends: leaving under it would crash
+            self.models.drained = False
         self.reloads.set()
         for thread in threads:
             # What is being loaded cannot be stopped, and leaving the process under it would crash.
@@ -102,6 +103,8 @@ class Server(Listener):
         end = loop.call_later(models.limits.drain_s, loop.run_in_executor, None, models.give_up)
         await super().shutdown(sockets)
         end.cancel()
+        if self.rpc is not None:
+            await self.rpc.end()  # where a forced end has left it open
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """The port of gRPC: from its start to an end at which everything accepted is answered."""
 
 import asyncio
+import logging
 from types import TracebackType
 
 import grpc
@@ -13,6 +14,8 @@ from exitkit.serve.rpc import health, methods
 from exitkit.serve.rpc.calls import Calls
 from exitkit.serve.scheduling.scheduler import LAST_RUN_S
 from exitkit.serve.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 class Listener:
@@ -74,12 +77,16 @@ class Listener:
             return
         self.close()
         await self._answered()
-        # With a grace it would wait for idle clients to close their connections.
-        await self._server.stop(None)
+        await self.end()
 
     def close(self) -> None:
         """Take nothing new: calls that come from now on get UNAVAILABLE."""
         self._calls.closing.set()
+
+    async def end(self) -> None:
+        """Close the port and all connections now; more than once."""
+        # With a grace it would wait for idle clients to close their connections.
+        await self._server.stop(None)
 
     def give_up(self) -> None:
         """Wait for no answer any more; from any thread."""
@@ -103,6 +110,8 @@ class Listener:
         end = loop.time() + self.settings.limits.drain_s + LAST_RUN_S
         while self._calls.open and not self._given_up and loop.time() < end:
             await asyncio.sleep(0.01)
+        if self._calls.open:
+            logger.warning("%d calls were cut", self._calls.open)
 
 
 def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
