@@ -2,12 +2,14 @@
 
 import socket
 from concurrent import futures
+from pathlib import Path
 
 import grpc
 import pytest
 
 from exitkit.errors import ConfigError
-from exitkit.serve import ports
+from exitkit.serve import ports, run
+from exitkit.serve.settings import Settings
 
 
 def grpc_server(place: str) -> grpc.Server:
@@ -42,6 +44,15 @@ def test_a_second_grpc_server_is_refused_although_the_first_would_share() -> Non
         "choose another --grpc-port, or --grpc-port 0"
     )
     server.stop(0).wait()
+
+
+def test_a_grpc_port_in_use_is_said_before_a_model_is_looked_for(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"port {port} is in use; choose another --grpc-port"):
+            run(Settings((tmp_path / "no-bundle",), port=0, grpc_port=port))
 
 
 def test_a_port_is_free_again_although_old_connections_linger() -> None:
