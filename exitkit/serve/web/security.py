@@ -29,8 +29,9 @@ class Security:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one connection scope."""
         if scope["type"] == "http":
+            path = scope["path"].removeprefix(scope.get("root_path", "").rstrip("/"))
             try:
-                self._check(scope["path"], Headers(raw=scope["headers"]))
+                self._check(path, Headers(raw=scope["headers"]))
             except errors.RequestError as error:
                 await errors.answer(error)(scope, receive, send)
                 return
