@@ -23,7 +23,7 @@ EXTENSIONS = (
 
 def server() -> Json:
     """Name the server and the protocol's extensions that it speaks."""
-    return {"name": "exitkit", "version": exitkit.__version__, "extensions": EXTENSIONS}
+    return {"name": "exitkit", "version": exitkit.__version__, "extensions": list(EXTENSIONS)}
 
 
 def metadata(service: Service) -> Json:
