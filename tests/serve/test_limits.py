@@ -1,5 +1,6 @@
 """What a server refuses to take: long bodies, many images, more than its queue holds."""
 
+import gzip
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -117,6 +118,26 @@ def test_bodies_of_all_requests_together_are_bounded(colours: Path, paint: Paint
         )
         answer = httpx.post(f"{url}/predict", files={"file": paint(250, 5, 5)})
         assert answer.json()["label"] == "red"
+
+
+@pytest.mark.parametrize("route", ["predict", "v2/models/colours/infer"])
+def test_packed_bodies_count_among_all_as_what_they_become(colours: Path, route: str) -> None:
+    limits = Limits(body_bytes=BODY, bodies_bytes=BODY + 1000)
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {BODY}"
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    packed = gzip.compress(bytes(BODY))
+    assert len(packed) < 500
+    with server(colours, limits=limits, threads=1) as url:
+
+        def status() -> int:
+            return httpx.post(f"{url}/{route}", content=packed, headers=headers).status_code
+
+        assert status() == 400  # nothing but zeros, and room for them
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as holding:
+            holding.sendall(head.encode() + b"\r\n\r\n" + bytes(2000))
+            until(lambda: status() == 429)
+        until(lambda: status() == 400)
 
 
 def until(condition: Callable[[], bool]) -> None:

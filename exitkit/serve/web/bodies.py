@@ -18,6 +18,8 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 LINGER_BYTES, LINGER_S = 64 * 2**20, 5.0
 # A body of b bytes may keep the server waiting for b / RATE seconds on top of the limit.
 RATE = 256 * 2**10
+# Under this name the body of a request stands in its scope, for who unpacks it.
+BODY = "exitkit.body"
 
 
 class TooSlow(RequestError):
@@ -43,7 +45,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        body = _Body(self, dict(scope["headers"]), receive)
+        scope[BODY] = body = Body(self, dict(scope["headers"]), receive)
 
         async def lingering(message: Message) -> None:
             last = message["type"] == "http.response.body" and not message.get("more_body")
@@ -75,8 +77,12 @@ class BodyLimit:
         self._held += count
 
 
-class _Body:
-    """The body of one request, as it is received."""
+class Body:
+    """The body of one request, as it is received.
+
+    Attributes:
+        held: bytes of it that count until the request is answered.
+    """
 
     def __init__(self, gate: BodyLimit, headers: dict[bytes, bytes], receive: Receive) -> None:
         self._gate, self._receive = gate, receive
@@ -87,6 +93,15 @@ class _Body:
         self._complete = False
         self._refusal: RequestError | None = None
         self.held = 0
+
+    def hold(self, count: int) -> None:
+        """Count bytes until the request is answered.
+
+        Raises:
+            Overloaded: all requests together would hold too many.
+        """
+        self._gate.hold(count)
+        self.held += count
 
     @property
     def lingers(self) -> bool:
@@ -124,8 +139,7 @@ class _Body:
         count = len(message.get("body", b""))
         self._taken += count
         self._require(self._taken)
-        self._gate.hold(count)
-        self.held += count
+        self.hold(count)
         self._complete = not message.get("more_body", False)
         return message
 

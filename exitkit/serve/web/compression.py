@@ -1,20 +1,48 @@
 """Compressed bodies: requests are unpacked within the limit, answers packed where that pays."""
 
+import asyncio
 import zlib
 
+from fastapi import Request
+
 from exitkit.errors import RequestError, TooLarge
+from exitkit.serve.limits import Limits
+from exitkit.serve.web.bodies import BODY, Body
 
 # What zlib calls the two formats; HTTP's "deflate" is zlib's own.
 WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 # What fits into one packet of a network arrives no sooner when it is smaller.
 WORTH_BYTES = 1400
 LEVEL = 1  # numbers hardly become smaller with more effort
+HEADER, PLAIN = "content-encoding", "identity"
 
 
 class UnsupportedEncoding(RequestError):
     """A body packed in a way that is not read here."""
 
     status = 415
+
+
+def is_plain(request: Request) -> bool:
+    """Return whether a request's body is not packed."""
+    return request.headers.get(HEADER, PLAIN).lower() == PLAIN
+
+
+async def read(request: Request, limits: Limits) -> bytes:
+    """Return the body of a request, unpacked. It counts among all bodies as what it has become.
+
+    Raises:
+        RequestError: as `unpack`.
+        Overloaded: unpacked, all requests together would hold too many bytes.
+    """
+    body = await request.body()
+    if is_plain(request):
+        return body
+    encoding = request.headers[HEADER]
+    whole = await asyncio.to_thread(unpack, body, encoding, limits.body_bytes)
+    held: Body = request.scope[BODY]
+    held.hold(max(0, len(whole) - len(body)))
+    return whole
 
 
 def unpack(body: bytes, encoding: str, limit: int) -> bytes:

@@ -31,7 +31,7 @@ async def infer(request: Request, model: str, version: str | None = None) -> Res
     """
     arrived = clock()
     header = _header(request)
-    body = await _body(request)
+    body = await compression.read(request, _models(request).limits)
     with _models(request).use(model, version) as service:
         if header == 0:
             asked, form = raw.read(body, service.manifest.image, arrived)
@@ -53,16 +53,6 @@ async def _written(response: InferResponse, form: wire.Form, accepted: str | Non
         body = await asyncio.to_thread(compression.pack, body, encoding)
         headers["Content-Encoding"] = encoding
     return Response(body, headers=headers, media_type=kind)
-
-
-async def _body(request: Request) -> bytes:
-    """Return the request's body, unpacked."""
-    body = await request.body()
-    encoding = request.headers.get("content-encoding", "identity").lower()
-    if encoding == "identity":
-        return body
-    limit = _models(request).limits.body_bytes
-    return await asyncio.to_thread(compression.unpack, body, encoding, limit)
 
 
 def _header(request: Request) -> int | None:

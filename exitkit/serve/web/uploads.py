@@ -24,7 +24,6 @@ RAW = ("image/", "application/octet-stream")
 FORM, JSON = "multipart/form-data", "application/json"
 # Bodies up to this size are parsed on the event loop: handing them over would take longer.
 INLINE_BYTES = 128 * 1024
-ENCODING, PLAIN = "content-encoding", "identity"
 
 
 class UnsupportedType(RequestError):
@@ -62,12 +61,12 @@ async def read(request: Request, limits: Limits) -> Upload:
     if kind.startswith(FORM):
         return await _read_form(request, limits)
     if kind.startswith(JSON):
-        body = await _whole(request, limits)
+        body = await compression.read(request, limits)
         if len(body) > INLINE_BYTES:
             return await asyncio.to_thread(read_json, body, limits.samples)
         return read_json(body, limits.samples)
     if kind.startswith(RAW):
-        body = await _whole(request, limits)
+        body = await compression.read(request, limits)
         if not body:
             raise RequestError("an image", "the body is empty", "send the file as the body")
         return Upload((body,), None, {}, single=True)
@@ -78,21 +77,13 @@ async def read(request: Request, limits: Limits) -> Upload:
     )
 
 
-async def _whole(request: Request, limits: Limits) -> bytes:
-    """Return the body, unpacked."""
-    body, encoding = await request.body(), request.headers.get(ENCODING, PLAIN)
-    if encoding.lower() == PLAIN:
-        return body
-    return await asyncio.to_thread(compression.unpack, body, encoding, limits.body_bytes)
-
-
 async def _pieces(request: Request, limits: Limits) -> AsyncGenerator[bytes]:
     """Yield the body, unpacked, as it comes."""
-    if request.headers.get(ENCODING, PLAIN).lower() == PLAIN:
+    if compression.is_plain(request):
         async for piece in request.stream():
             yield piece
     else:
-        yield await _whole(request, limits)
+        yield await compression.read(request, limits)
 
 
 def read_json(body: bytes, samples: int) -> Upload:
