@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -22,6 +23,9 @@ from exitkit.serve.web.wishes import IN_BODY, once
 
 RAW = ("image/", "application/octet-stream")
 FORM, JSON = "multipart/form-data", "application/json"
+# Of names and fields of a form. A client could name any other codec of Python, some of which make
+# texts that no JSON can hold, raise errors of their own, or take minutes.
+CHARSETS = ("utf-8", "utf8", "us-ascii", "iso-8859-1")
 # Bodies up to this size are parsed on the event loop: handing them over would take longer.
 INLINE_BYTES = 128 * 1024
 
@@ -130,6 +134,10 @@ class _Parser(MultiPartParser):
 
 
 async def _read_form(request: Request, limits: Limits) -> Upload:
+    _, options = parse_options_header(request.headers["content-type"])
+    charset = options.get(b"charset", b"utf-8").decode("latin-1")
+    if charset.lower() not in CHARSETS:
+        raise UnsupportedType(f"a form in charset {brief(charset)}", "not read here", "use utf-8")
     # As many fields as images: each may have a threshold of its own.
     most = {"max_files": limits.samples, "max_fields": limits.samples + len(IN_BODY)}
     try:

@@ -89,6 +89,28 @@ def test_a_bad_file_among_several_fails_alone(url: str, paint: Paint) -> None:
     assert (third["file"], third["label"]) == ("2.png", "green")
 
 
+@pytest.mark.parametrize(
+    "charset", ["raw_unicode_escape", "utf-7", "punycode", "undefined", "idna"]
+)
+def test_a_form_cannot_choose_any_codec_of_python(url: str, paint: Paint, charset: str) -> None:
+    """Some make texts that no JSON can hold, some fail in ways of their own."""
+    response = post_form(url, charset, b"\\ud800+2AA-\xff", paint(*CLEAR))
+    assert response.status_code == 415
+    assert response.json()["error"] == f"a form in charset '{charset}': not read here; use utf-8"
+
+
+@pytest.mark.parametrize(("charset", "name"), [("UTF-8", "é"), ("iso-8859-1", "Ã©")])
+def test_a_form_may_name_its_charset(url: str, paint: Paint, charset: str, name: str) -> None:
+    response = post_form(url, charset, "é".encode(), paint(*CLEAR))
+    assert [row["file"] for row in response.json()] == [name, name]
+
+
+def post_form(url: str, charset: str, name: bytes, file: bytes) -> httpx.Response:
+    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="%b"\r\n\r\n%b\r\n'
+    headers = {"Content-Type": f"multipart/form-data; charset={charset}; boundary=x"}
+    return httpx.post(f"{url}/predict", content=part % (name, file) * 2 + b"--x--", headers=headers)
+
+
 def test_several_bad_files_are_a_list_too(url: str) -> None:
     assert [row["status"] for row in send(url, b"a", b"b").json()] == [400, 400]
 
