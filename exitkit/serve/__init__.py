@@ -1,9 +1,10 @@
 """Serve bundles over HTTP and gRPC: `run` for the command line, `server` for tests and the demo.
 
-What lies where: `protocol` (the Open Inference Protocol's records), `inference` and `predictions`
-(from a request to its answer), `codec` (image files to the network's input), `service` (one model)
-and `scheduling` (one engine thread before one queue per stage) know no transport. `web` is HTTP,
-`rpc` is gRPC; `process` has the ports, the signals and the end.
+What lies where: `protocol` (what the Open Inference Protocol v2 is made of), `inference` (from a
+request's tensors to its answer's), `codec` (image files to the network's input) and `scheduling`
+(one engine thread before one queue per stage) know no HTTP; `service` holds them together with the
+model; `web` and `rpc` map routes and methods to it and errors to codes; `process` has the sockets,
+the signals and the end, `workers` several processes.
 """
 
 import importlib
