@@ -5,6 +5,7 @@ from reprlib import repr as brief  # what clients sent may be long
 from typing import Any
 
 from exitkit.errors import RequestError
+from exitkit.serve import changes
 from exitkit.serve.models import VERSION, Models
 from exitkit.serve.rpc.calls import Context
 from exitkit.serve.rpc.descriptors import CLASSES
@@ -37,13 +38,13 @@ class Repository:
     async def load(self, message: Any, context: Context) -> Any:
         """Load a model, or load it anew; answers once it takes requests."""
         _check(message, message.parameters)
-        await asyncio.to_thread(self.models.load, message.model_name)
+        await changes.make(self.models.load, message.model_name)
         return CLASSES["RepositoryModelLoadResponse"]()
 
     async def unload(self, message: Any, context: Context) -> Any:
         """Unload a model; answers once all its requests are answered."""
         _check(message, message.parameters, UNLOADING)
-        await asyncio.to_thread(self.models.unload, message.model_name)
+        await changes.make(self.models.unload, message.model_name)
         return CLASSES["RepositoryModelUnloadResponse"]()
 
 

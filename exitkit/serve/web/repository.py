@@ -7,6 +7,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from exitkit.errors import RequestError
+from exitkit.serve import changes
 from exitkit.serve.models import VERSION, Models
 from exitkit.serve.web import openapi_infer
 
@@ -34,7 +35,7 @@ async def load(request: Request, model: str) -> Response:
     A bundle that cannot be served is refused, and what served before goes on.
     """
     await _wishes(request, {"parameters": dict}, parameters=())
-    await asyncio.to_thread(_models(request).load, model)
+    await changes.make(_models(request).load, model)
     return _json({})
 
 
@@ -43,7 +44,7 @@ async def unload(request: Request, model: str) -> Response:
     """Unload a model; answers once all its requests are answered."""
     # No model depends on another one: with and without its dependents is the same.
     await _wishes(request, {"parameters": dict}, parameters=("unload_dependents",))
-    await asyncio.to_thread(_models(request).unload, model)
+    await changes.make(_models(request).unload, model)
     return _json({})
 
 

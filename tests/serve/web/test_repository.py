@@ -1,13 +1,16 @@
 """Models of a running server: listed, loaded, loaded anew and unloaded."""
 
 import shutil
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
-from exitkit.serve import server
+from exitkit.errors import BundleError
+from exitkit.serve import server, warmup
 
 INDEX = "/v2/repository/index"
 BROKEN = "cannot be served"
@@ -80,6 +83,29 @@ def test_a_bundle_that_cannot_be_served_is_refused_and_the_old_one_goes_on(
     damaged.write_bytes(whole)
     assert control(many, "first", "load").status_code == 200
     assert httpx.post(f"{many}/predict", files={"file": paint(255, 0, 0)}).status_code == 200
+
+
+def test_loads_that_wait_for_each_other_hold_up_nothing_else(
+    many: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    def prepare(*arguments: object) -> None:
+        began.set()
+        assert go_on.wait(30)
+        raise BundleError("a bundle", "is none", "export it")
+
+    monkeypatch.setattr(warmup, "prepare", prepare)
+    loads = 40  # more than asyncio has threads, on any machine
+    with ThreadPoolExecutor(loads) as clients:
+        asked = [clients.submit(control, many, "first", "load") for _ in range(loads)]
+        try:
+            assert began.wait(10)
+            for path in ("/metrics", "/stats", "/v2/models/stats"):
+                assert httpx.get(many + path, timeout=5).status_code == 200
+        finally:
+            go_on.set()
+        assert {one.result().status_code for one in asked} == {400}
 
 
 @pytest.mark.parametrize("verb", ["load", "unload"])
