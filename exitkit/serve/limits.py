@@ -1,5 +1,6 @@
 """What one server takes in at most."""
 
+import math
 from dataclasses import dataclass
 
 from exitkit.errors import ConfigError
@@ -43,6 +44,8 @@ class Limits:
         for name, value in vars(self).items():
             if value <= 0:
                 raise ConfigError(f"limit {name}={value}", "is not above zero", "give a larger one")
+            if not math.isfinite(value):
+                raise ConfigError(f"limit {name}={value}", "is no bound", "give a number")
         if self.body_bytes > self.bodies_bytes:
             raise ConfigError(
                 f"bodies of {self.body_bytes} bytes",

@@ -83,6 +83,12 @@ def test_limits_are_above_zero(name: str) -> None:
         Limits(**{name: 0})
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_limits_are_numbers(value: float) -> None:
+    with pytest.raises(ConfigError, match=f"limit drain_s={value}: is no bound; give a number"):
+        Limits(drain_s=value)
+
+
 def test_a_request_must_fit_into_the_queue() -> None:
     with pytest.raises(ConfigError, match="the queue holds 8, such a request would never fit"):
         Limits(samples=9, queue=8)
