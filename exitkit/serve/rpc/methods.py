@@ -1,5 +1,6 @@
 """The methods of GRPCInferenceService: from protobuf to the models and back."""
 
+import asyncio
 from typing import Any
 
 import grpc
@@ -76,8 +77,9 @@ class Methods:
             self.models.get(*_name(message))
             names = [message.name]
         else:
-            names = [one.name for one in self.models.index() if one.state == "READY"]
-        tables = self.models.metrics.models()
+            entries = await asyncio.to_thread(self.models.index)  # which looks into folders
+            names = [one.name for one in entries if one.state == "READY"]
+        tables = await asyncio.to_thread(self.models.metrics.models)
         rows = [row for name in names for row in statistics.of(name, tables[name])]
         return _make("ModelStatistics", {"model_stats": rows})
 

@@ -40,7 +40,7 @@ async def all_statistics(request: Request) -> Response:
     """Return the statistics of all models that are loaded, and of their stages."""
     models = _models(request)
     entries = await asyncio.to_thread(models.index)  # which looks into folders
-    return _statistics(models, [row.name for row in entries if row.state == "READY"])
+    return await _statistics(models, [row.name for row in entries if row.state == "READY"])
 
 
 @router.get(MODEL, name="metadata", responses=openapi_infer.METADATA)
@@ -63,7 +63,7 @@ async def model_statistics(request: Request, model: str, version: str | None = N
     """Return how often the model and each of its stages ran, and how long they took."""
     models = _models(request)
     models.get(model, version)
-    return _statistics(models, [model])
+    return await _statistics(models, [model])
 
 
 @router.head(MODEL + "/ready", name="model_ready", include_in_schema=False)
@@ -81,8 +81,8 @@ def _models(request: Request) -> Models:
     return models
 
 
-def _statistics(models: Models, names: list[str]) -> Response:
-    tables = models.metrics.models()
+async def _statistics(models: Models, names: list[str]) -> Response:
+    tables = await asyncio.to_thread(models.metrics.models)
     rows = [row for name in names for row in statistics.of(name, tables[name])]
     return _json({"model_stats": rows})
 
