@@ -17,7 +17,7 @@ from exitkit.errors import EngineError
 from exitkit.serve import logs, openfiles, shelf, tls, warmup
 from exitkit.serve.access import Access
 from exitkit.serve.limits import Limits
-from exitkit.serve.models import Models
+from exitkit.serve.models import Models, NotLoaded
 from exitkit.serve.ports import listen, place, reserve
 from exitkit.serve.scheduling.scheduler import LAST_RUN_S
 from exitkit.serve.settings import Settings
@@ -240,7 +240,11 @@ def sockets(settings: Settings) -> Iterator[tuple[socket.socket, str | None]]:
 
 def describe(models: Models) -> list[str]:
     """Say what serves, model by model."""
-    return [line for name in models.names for line in warmup.describe(models.get(name))]
+    said: list[str] = []
+    for name in models.names:
+        with contextlib.suppress(NotLoaded):  # a client had it unloaded meanwhile
+            said += warmup.describe(models.get(name))
+    return said
 
 
 def where(url: str, grpc: str | None) -> list[str]:

@@ -14,7 +14,8 @@ import httpx
 import pytest
 
 from exitkit.errors import BundleError, ConfigError
-from exitkit.serve import run, server
+from exitkit.serve import process as processes
+from exitkit.serve import run, server, shelf
 from exitkit.serve.limits import Limits
 from exitkit.serve.settings import Settings
 
@@ -105,6 +106,18 @@ def test_what_takes_longer_than_the_drain_is_given_up_and_said(slow: Path, paint
         assert running.returncode == 0
         assert answer.result().status_code == 503
         assert answer.result().json()["error"].startswith("a request: the server stopped")
+
+
+def test_a_model_that_is_unloaded_while_others_load_ends_no_server(
+    bundle_at: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    folders = tuple(bundle_at(tmp_path / name) for name in ("first", "second"))
+    models = shelf.collect(Settings(folders, pool="private", threads=1))
+    models.start()
+    models.unload("first")
+    lines = processes.describe(models)
+    models.stop()
+    assert [line.split(":")[0] for line in lines if " exits 2, 4" in line] == ["second"]
 
 
 def test_a_port_in_use_is_said_before_the_model_is_loaded(tmp_path: Path) -> None:
