@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exitkit.errors import ExitkitError, RequestError
+from exitkit.serve import memory
 from exitkit.serve.limits import Limits
 from exitkit.serve.metrics import Metrics
 from exitkit.serve.scheduling.requests import Closing
@@ -195,22 +196,20 @@ class Models:
             except ExitkitError as error:
                 raise LoadFailed(f"model {name!r}", f"cannot be served ({error})",
                                  "what served before goes on") from error  # fmt: skip
+            memory.give_back()
 
     def reload(self) -> list[str]:
         """Load every model anew that serves; say what came of each. Only what loads is replaced."""
-        with self._change:
-            names = sorted(self._held)
         said = []
-        for name in names:
+        for name in self.loaded:
             try:
                 self.load(name)
+                said.append(f"reloaded: model {name!r}")
             except RequestError as error:
                 said.append(f"not reloaded: {error}")
             except Exception as error:
                 logger.exception("%s was not reloaded", name)
                 said.append(f"not reloaded: model {name!r}: {error}; what served before goes on")
-            else:
-                said.append(f"reloaded: model {name!r}")
         return said
 
     def unload(self, name: str) -> None:
@@ -224,12 +223,13 @@ class Models:
                 held = self._held.pop(name, None)
                 if held is None and name not in self._entries and name not in self._shelf():
                     raise self._unknown(name)
-                self._entries[name] = Entry(
-                    name, "UNLOADING" if held else "UNAVAILABLE", "unloaded"
-                )
+                state = "UNLOADING" if held else "UNAVAILABLE"
+                self._entries[name] = Entry(name, state, "unloaded")
             if held is not None:
                 self._retire(held)
                 self.metrics.forget(name)
+                del held  # it is the last to know it
+                memory.give_back()
             with self._change:
                 self._entries[name] = Entry(name, "UNAVAILABLE", "unloaded")
 

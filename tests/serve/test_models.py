@@ -1,10 +1,8 @@
 """Several models in one server, swapped, refused and unloaded while requests run."""
 
-import gc
 import shutil
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -235,18 +233,3 @@ def test_no_more_models_than_the_limit(tmp_path: Path, bundle_at: Write) -> None
     made.load("second")
     assert made.get("second").model.folder == second
     made.stop()
-
-
-def test_a_model_that_was_replaced_or_unloaded_leaves_no_memory_behind(models: Models) -> None:
-    with models.use("first") as service:
-        service.scheduler.submit(np.ones((40, 3, 32, 32), np.float32)).result(10)
-        gone = [weakref.ref(service.model.engine), weakref.ref(service.scheduler)]
-        gone += [weakref.ref(segment) for segment in service.model.engine.segments]
-    models.load("first")
-    del service
-    gc.collect()
-    assert [one() for one in gone] == [None] * 4
-    last = weakref.ref(models.get("first").model.engine)
-    models.unload("first")
-    gc.collect()
-    assert last() is None
