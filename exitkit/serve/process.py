@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from exitkit.errors import EngineError
-from exitkit.serve import logs, openfiles, shelf, tls, warmup
+from exitkit.serve import garbage, logs, openfiles, shelf, tls, warmup
 from exitkit.serve.access import Access
 from exitkit.serve.limits import Limits
 from exitkit.serve.models import Models, NotLoaded
@@ -159,6 +159,7 @@ def run(settings: Settings, echo: Echo = logger.info) -> None:
         if warning is not None:
             echo(warning)
         running = _Alone(models, settings, taken, grpc, echo)
+        running.settles = True
         running.serve_here(running.load, lambda: running.reload(lambda said: say(echo, said)))
         if running.failure is not None:
             raise running.failure
@@ -209,11 +210,14 @@ class _Alone(Server):
         self.echo, self.grpc, self.url = echo, grpc, address(taken, settings)
         self.failure: Exception | None = None
         self.loaded = threading.Event()
+        self.settles = False  # whether the process is this server's alone
 
     def load(self) -> None:
         """Load the models while the server answers already: it is live, but not ready."""
         try:
             self.models.start()
+            if self.settles:
+                garbage.settle()
             if not self.models.draining:
                 say(self.echo, [*describe(self.models), *where(self.url, self.grpc)])
         except Exception as error:

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from exitkit.errors import EngineError, ExitkitError
-from exitkit.serve import logs, process, shelf
+from exitkit.serve import garbage, logs, process, shelf
 from exitkit.serve.settings import Settings
 
 OPEN = "open"
@@ -101,6 +101,7 @@ class _Worker:
     def _load(self) -> None:
         try:
             self.models.start()
+            garbage.settle()
         except Exception as error:
             self.failure = error
             self.server.stop()
