@@ -146,6 +146,26 @@ def test_packed_bodies_count_among_all_as_what_they_become(colours: Path, route:
         until(lambda: status() == 400)
 
 
+@pytest.mark.parametrize(
+    ("route", "start", "end"),
+    [
+        ("predict", b'{"images":[', b"[]]}"),
+        ("v2/models/colours/infer", b'{"inputs":[', b"{}]}"),
+        ("v2/repository/index", b'{"ready":[', b"[]]}"),
+    ],
+)
+@pytest.mark.parametrize("part", [b"[],", b'{"":0},'])
+def test_json_that_takes_seconds_to_parse_is_refused_before(
+    url: str, route: str, start: bytes, end: bytes, part: bytes
+) -> None:
+    body = start + part * 600_000 + end
+    response = httpx.post(
+        f"{url}/{route}", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert response.status_code == 413
+    assert "lists, objects and names in JSON, the limit is 524288" in response.json()["error"]
+
+
 def until(condition: Callable[[], bool]) -> None:
     end = time.monotonic() + 20
     while not condition():

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from exitkit.errors import RequestError
 from exitkit.serve import changes
 from exitkit.serve.models import VERSION, Models
-from exitkit.serve.web import openapi_infer
+from exitkit.serve.web import objects, openapi_infer
 
 router = APIRouter(prefix="/v2/repository", tags=["Model repository"])
 
@@ -53,12 +53,7 @@ async def _wishes(
 ) -> dict[str, Any]:  # Any: of these kinds
     """Read a body that may be left out: fields of these kinds, parameters of these names."""
     body = await request.body()
-    try:
-        table = orjson.loads(body) if body else {}
-    except orjson.JSONDecodeError as error:
-        raise RequestError("request body", f"is no JSON ({error})", "send an object") from error
-    if not isinstance(table, dict):
-        raise RequestError("request body", "is no JSON object", "send {} or nothing")
+    table = objects.read(body, "{} or nothing") if body else {}
     for name, value in table.items():
         if name not in kinds or not isinstance(value, kinds[name]):
             known = ", ".join(f"{key} ({kind.__name__})" for key, kind in kinds.items())

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from reprlib import repr as brief  # what clients sent may be long
 from typing import Any
 
-import orjson
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
@@ -18,7 +17,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from exitkit.errors import BadImage, RequestError, TooLarge
 from exitkit.serve.limits import Limits
-from exitkit.serve.web import compression
+from exitkit.serve.web import compression, objects
 from exitkit.serve.web.wishes import IN_BODY, once
 
 RAW = ("image/", "application/octet-stream")
@@ -95,14 +94,9 @@ def read_json(body: bytes, samples: int) -> Upload:
 
     Raises:
         RequestError: no such object.
-        TooLarge: more than `samples` images.
+        TooLarge: more than `samples` images, or what `objects` refuses.
     """
-    try:
-        table = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise RequestError("request body", f"is no JSON ({error})", "send a JSON object") from error
-    if not isinstance(table, dict):
-        raise RequestError("request body", "is no JSON object", 'send {"image": "<base64>"}')
+    table = objects.read(body, '{"image": "<base64>"}')
     single = "image" in table
     if single == ("images" in table):
         found = "both are there" if single else "neither is there"

@@ -20,6 +20,7 @@ from exitkit.serve.protocol.records import (
     Tensor,
     Wanted,
 )
+from exitkit.serve.web import objects
 
 Json = dict[str, Any]  # Any: whatever JSON can hold
 SIZE, BINARY, BINARY_ALL = "binary_data_size", "binary_data", "binary_data_output"
@@ -43,6 +44,7 @@ def read(body: bytes, header: int | None, arrived: float | None) -> tuple[InferR
 
     Raises:
         RequestError: it is not what the protocol says.
+        TooLarge: see `objects`.
     """
     whole = memoryview(body)
     if header is not None and header > len(whole):
@@ -51,7 +53,7 @@ def read(body: bytes, header: int | None, arrived: float | None) -> tuple[InferR
             f"the body has {len(whole)}",
             "send header and tensors in one body",
         )
-    table = _parse(whole if header is None else whole[:header])
+    table = objects.read(body if header is None else whole[:header], '{"inputs": [...]}')
     _refuse_others("request field", table, ("id", "parameters", "inputs", "outputs"))
     name = table.get("id")
     if name is not None and not isinstance(name, str):
@@ -92,16 +94,6 @@ def write(response: InferResponse, form: Form) -> tuple[bytes, int | None]:
     answer["outputs"] = tables
     head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
     return (b"".join([head, *raws]), len(head)) if raws else (head, None)
-
-
-def _parse(header: memoryview) -> Json:
-    try:
-        table = orjson.loads(header)
-    except orjson.JSONDecodeError as error:
-        raise RequestError("request body", f"is no JSON ({error})", "send a JSON object") from error
-    if not isinstance(table, dict):
-        raise RequestError("request body", "is no JSON object", 'send {"inputs": [...]}')
-    return table
 
 
 def _inputs(tables: Any, raw: memoryview | None) -> tuple[Tensor, ...]:
