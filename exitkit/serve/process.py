@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Echo = Callable[[str], None]
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+HANGUP = getattr(signal, "SIGHUP", None)  # not on Windows
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *((HANGUP,) if HANGUP else ()))
 
 
 class Server(Listener):
@@ -120,7 +121,7 @@ class Server(Listener):
                 signal.signal(number, handler)
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGHUP and not (self._terminal and hung_up()):
+        if number == HANGUP and not (self._terminal and hung_up()):
             self.reloads.set()
             return
         # The second Ctrl-C does not wait.

@@ -18,7 +18,7 @@ from multiprocessing import connection
 from pathlib import Path
 
 from exitkit import machine
-from exitkit.errors import EngineError, ExitkitError
+from exitkit.errors import ConfigError, EngineError, ExitkitError
 from exitkit.serve import pools, process
 from exitkit.serve.access import Access
 from exitkit.serve.process import Echo
@@ -38,6 +38,10 @@ def run(settings: Settings, echo: Echo) -> None:
     Raises:
         ExitkitError: as `process.run`; or a worker ended before all had loaded.
     """
+    if process.HANGUP is None:
+        raise ConfigError(
+            f"{settings.workers} workers", "this system has no signals to lead them", "take one"
+        )
     with (
         process.sockets(settings) as (taken, grpc),
         tempfile.TemporaryDirectory(prefix="exitkit-") as counts,
