@@ -190,11 +190,11 @@ def test_what_runs_is_answered_before_its_model_is_gone(slow: Path, paint: Paint
         while httpx.get(f"{url}/v2/models/colours/ready").status_code == 200:
             time.sleep(0.01)
         refused = httpx.post(f"{url}/predict", files=parts[:1])
-        assert not running.done()
         assert refused.status_code == 503
         assert refused.headers["retry-after"] == "1"
-        assert [row["label"] for row in running.result().json()] == ["red"] * 8
         assert unloading.result().status_code == 200
+        assert running.done()
+        assert [row["label"] for row in running.result().json()] == ["red"] * 8
 
 
 def test_bundles_beside_those_that_serve_can_be_loaded_by_name(models: Models) -> None:

@@ -20,6 +20,9 @@ from exitkit.serve.limits import Limits
 
 # A server that stops still answers what is on its way on a connection that was idle.
 LINGER_S = 0.5
+# Requests that may wait on one connection, sent before the answers to those before them are read;
+# the connection is closed behind them if there are more.
+PIPELINE = 100
 
 
 class Connection(HttpToolsProtocol):
@@ -43,7 +46,8 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, state, shared)
         self._limits, self._stopping = limits, stopping
-        self._head = 0  # bytes of a head that is not complete
+        self._heads = 0  # begun
+        self._head = 0  # bytes of the last one, but for those that came with its first
         self._inside = self._in_head = False  # a message, its head
         self._awaited: float | None = None  # since when a head, or a body that nobody wants, comes
         self._unread: float | None = None  # since when the client does not read
@@ -83,14 +87,14 @@ class Connection(HttpToolsProtocol):
         if self._awaited is None and not self._inside and self._answered:
             self._awaited = self.loop.time()
         self._unset_keepalive_if_required()
-        was_in_head = self._in_head
+        head = self._heads if self._in_head else 0
         rest: memoryview | None = memoryview(data)
         try:
             while rest is not None:
                 rest = self._parse(rest)
         except httptools.HttpParserError:
             self._refuse(400, "a request: is no HTTP/1.1; see its specification, RFC 9112")
-        if was_in_head and self._in_head:
+        if self._in_head and self._heads == head:
             self._head += len(data)
             if self._head > self._limits.head_bytes:
                 self._refuse(431, self._too_long())
@@ -99,6 +103,7 @@ class Connection(HttpToolsProtocol):
         """Begin a head."""
         super().on_message_begin()
         self._inside = self._in_head = True
+        self._heads += 1
         self._head = 0
         if self._awaited is None:
             self._awaited = self.loop.time()
@@ -110,6 +115,9 @@ class Connection(HttpToolsProtocol):
             return  # an upgrade goes on in `_parse`
         if len(self.url) + sum(map(len, _flat(self.headers))) > self._limits.head_bytes:
             self._refuse(431, self._too_long())
+            return
+        if len(self.pipeline) >= PIPELINE:
+            self._refuse(429, f"a request: {PIPELINE} wait on this connection; read their answers")
             return
         super().on_headers_complete()
         if self._leaving:
