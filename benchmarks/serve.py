@@ -84,6 +84,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--point", type=int, default=0, help="for rebatching and simulated")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="of one load")
+    parser.add_argument("--tries", type=int, default=1, help="of a load that others disturb")
     parser.add_argument("--work", type=Path, help="keep decoded images and logs there")
     parser.add_argument("--write", action="store_true", help=f"into {RESULTS.name} too")
     options = parser.parse_args()
@@ -113,6 +114,7 @@ def main() -> None:
         for name in options.networks.split(","):
             folder = (options.work or Path(temporary)).resolve()
             lab = Lab(options.bundles, name, folder, Path(os.environ.get("EXITKIT_CIFAR100", "")))
+            lab.tries = options.tries
             chosen = operating(lab, options.saved)
             lab.prepare([lab.whole, *chosen])
             for part in options.parts.split(","):

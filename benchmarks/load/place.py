@@ -16,6 +16,8 @@ from typing import Self
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 START_S, STOP_S = 120.0, 30.0
+# Cores that other programs may use beside a measurement before it is made again; how long to look.
+DISTURBED, LOOK_S = 0.1, 0.5
 
 
 def halves() -> tuple[set[int], set[int]]:
@@ -55,6 +57,48 @@ def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
+
+
+class Others:
+    """How much of the machine other programs take while a block runs.
+
+    Attributes:
+        cores: that they used on average, known when the block has ended.
+    """
+
+    def __init__(self, *servers: "Server") -> None:
+        self._servers, self.cores = servers, 0.0
+
+    def __enter__(self) -> Self:
+        self._before, self._began = self._spent(), time.monotonic()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        took = time.monotonic() - self._began
+        self.cores = max(0.0, (self._spent() - self._before) / took)
+
+    def _spent(self) -> float:
+        """Return seconds of all cores that neither idled nor worked for us."""
+        user, nice, system, _, _, *interrupts = _ticks()
+        own = sum(server.cpu_s() for server in self._servers) + sum(os.times()[:4])
+        return (user + nice + system + sum(interrupts[:2])) * TICK_S - own
+
+
+def _ticks() -> list[int]:
+    return [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+
+
+def wait_for_quiet(patience_s: float) -> None:
+    """Return when other programs leave the machine alone, at the latest after some seconds."""
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end:
+        with Others() as others:
+            time.sleep(LOOK_S)
+        if others.cores < DISTURBED:
+            return
 
 
 class Server:
@@ -100,7 +144,8 @@ class Server:
             except OSError:
                 continue  # it has just ended
             if int(fields[2]) == group:
-                total += (int(fields[11]) + int(fields[12])) * TICK_S
+                # Also of children that have ended: their time must not vanish with them.
+                total += sum(map(int, fields[11:15])) * TICK_S
         return total
 
     def _is_ready(self) -> bool:

@@ -60,6 +60,7 @@ def checks(found: Sequence[Found]) -> Found:
         "wrong": sum(one["wrong"] for one in found),
         "failed": sum(sum(one["status"].values()) for one in found),
         "late_p99_ms": max(one["late_p99_ms"] for one in found),
+        "others": max(one["others"] for one in found),
         "generator_cpu": max(one["generator_cpu"] for one in found),
     }
 

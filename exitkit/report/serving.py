@@ -10,6 +10,7 @@ _CHECKED = (
     Column("answered", "answers", ","),
     Column("wrong", "wrong"),
     Column("failed", "failed"),
+    Column("others", "other work, cores", ".2f"),
 )
 _HOW = (
     "A load generator in a process of its own sends real test images as binary tensors over kept "
