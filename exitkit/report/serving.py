@@ -10,13 +10,17 @@ _CHECKED = (
     Column("answered", "answers", ","),
     Column("wrong", "wrong"),
     Column("failed", "failed"),
+    Column("load_average", "load average", ".1f"),
     Column("others", "other work, cores", ".2f"),
 )
 _HOW = (
     "A load generator in a process of its own sends real test images as binary tensors over kept "
     "connections; server and load have one core each, the engine one thread. Every answer is held "
     "against the offline engine's. Measured; servers take turns within rounds, ratios are medians "
-    "of the rounds' ratios, percentiles are of all rounds' samples, which are in the rows."
+    "of the rounds' ratios, percentiles are of all rounds' samples, which are in the rows. Rows "
+    "without other work's share were measured beside other programs, their times are too long. "
+    "ResNet-18: cifar-full and digits-full at full width, cifar and digits at a quarter; CIFAR-100 "
+    "for 4 epochs at full width and 12 at a quarter, MATE throughout."
 )
 
 SERVING = {
