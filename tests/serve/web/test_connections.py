@@ -17,7 +17,7 @@ from exitkit.serve.web.listener import LOOK_S
 
 HEAD_S, STALL_S, CONNECTIONS = 0.3, 0.5, 12
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
-LATEST_S = 10
+LATEST_S = 30
 
 
 @pytest.fixture(scope="module")
