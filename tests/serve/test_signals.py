@@ -64,7 +64,7 @@ def test_a_terminal_that_is_closed_ends_its_server(colours: Path) -> None:
     while b"reloaded: model 'colours'" not in said:
         said += os.read(ours, 65536)
     os.close(ours)
-    running.wait(30)
+    assert running.wait(30) == 0
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.3, 0.6, 1.0])

@@ -23,6 +23,7 @@ REFUSED = {
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.DEADLINE_EXCEEDED,  # of requests that draw a deadline
 }
+ANSWERED = {grpc.StatusCode.OK, *REFUSED}
 
 
 def ask(channel: grpc.Channel, body: bytes) -> grpc.StatusCode:
@@ -32,7 +33,6 @@ def ask(channel: grpc.Channel, body: bytes) -> grpc.StatusCode:
     if error is None:
         CLASSES["ModelInferResponse"].FromString(call.result())
         return grpc.StatusCode.OK
-    assert error.code() in REFUSED, error
     assert error.details() != "Deadline Exceeded"
     return error.code()
 
@@ -40,7 +40,7 @@ def ask(channel: grpc.Channel, body: bytes) -> grpc.StatusCode:
 @FUZZ
 @given(body=st.binary(max_size=300))
 def test_random_bytes_are_refused(channel: grpc.Channel, body: bytes) -> None:
-    assert ask(channel, body) is not grpc.StatusCode.OK
+    assert ask(channel, body) in REFUSED
 
 
 @FUZZ
@@ -50,7 +50,7 @@ def test_random_bytes_are_refused(channel: grpc.Channel, body: bytes) -> None:
 def test_torn_messages_are_answered_or_refused(
     channel: grpc.Channel, at: int, cut: int, more: bytes
 ) -> None:
-    ask(channel, WHOLE[:at] + more + WHOLE[at + cut :])
+    assert ask(channel, WHOLE[:at] + more + WHOLE[at + cut :]) in ANSWERED
 
 
 NAMES = st.sampled_from(["images", "threshold", "label", "probabilities", "", "other\n", "é" * 90])
@@ -109,7 +109,7 @@ def messages(draw: st.DrawFn) -> bytes:
 @FUZZ
 @given(body=messages())
 def test_nonsense_is_answered_or_refused(channel: grpc.Channel, body: bytes) -> None:
-    ask(channel, body)
+    assert ask(channel, body) in ANSWERED
 
 
 @FUZZ

@@ -47,9 +47,9 @@ def tensors(images: int) -> bytes:
     return json.dumps({"inputs": [tensor]}).encode()
 
 
-def counted(url: str, route: str) -> float:
-    """Return how many clients have left before they were answered."""
-    line = f'exitkit_requests_total{{route="{route}",status="499"}} '
+def counted(url: str, route: str, status: int = 499) -> float:
+    """Return how many responses had a status; 499: clients that left before their answer."""
+    line = f'exitkit_requests_total{{route="{route}",status="{status}"}} '
     text = httpx.get(f"{url}/metrics").text
     return sum(float(row[len(line) :]) for row in text.splitlines() if row.startswith(line))
 
@@ -98,6 +98,7 @@ def test_a_client_that_leaves_while_it_sends_is_no_error(
         head = f"POST /predict HTTP/1.1\r\nHost: {place.netloc}\r\nContent-Type: image/png\r\n"
         connection.sendall(head.encode() + b"Content-Length: 1000\r\n\r\n" + paint(*CLEAR)[:50])
     gone("predict")
+    assert [counted(gated.url, "predict", status) for status in (400, 500)] == [0, 0]
 
 
 @pytest.mark.parametrize("query", ["", "?stream=1"])
