@@ -63,7 +63,7 @@ async def answer(
                     observe(row)
 
         watch = None if observe is None else show
-        result = await service.attempt(decoded.inputs, options.of(good), watch, arrived)
+        result = await service.answer(decoded.inputs, options.of(good), watch, arrived, whole=False)
         for place, row in zip(good, _rows(service, result, top, arrived), strict=True):
             found[place] = row
     return [row for row in found if row is not None]

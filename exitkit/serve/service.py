@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -135,28 +135,24 @@ class Service:
             Overloaded: as many images as the queue holds are being decoded already.
             DeadlineExceeded: it took longer.
         """
-        if self._decoding + len(files) > self.limits.queue:
-            self.counts.refused(len(files))
-            raise Overloaded(
-                f"{len(files)} images",
-                f"{self._decoding} wait to be decoded, at most {self.limits.queue} may",
-                "come again after the seconds in Retry-After",
-                self._decoded.wait_s(self._decoding),
-            )
-        self._decoding += len(files)
-        try:
-            loop = asyncio.get_running_loop()
-            decoding = loop.run_in_executor(self._decoders, self._decode, files)
-            left = None if deadline is None else deadline - clock()
-            decoded, seconds = await asyncio.wait_for(decoding, left)
-        except TimeoutError as error:
-            self.counts.late(len(files))
-            raise DeadlineExceeded() from error
-        except asyncio.CancelledError:
-            self.counts.cancelled()
-            raise
-        finally:
-            self._decoding -= len(files)
+        with self._counting(len(files), clock()):
+            if self._decoding + len(files) > self.limits.queue:
+                raise Overloaded(
+                    f"{len(files)} images",
+                    f"{self._decoding} wait to be decoded, at most {self.limits.queue} may",
+                    "come again after the seconds in Retry-After",
+                    self._decoded.wait_s(self._decoding),
+                )
+            self._decoding += len(files)
+            try:
+                loop = asyncio.get_running_loop()
+                decoding = loop.run_in_executor(self._decoders, self._decode, files)
+                left = None if deadline is None else deadline - clock()
+                decoded, seconds = await asyncio.wait_for(decoding, left)
+            except TimeoutError as error:
+                raise DeadlineExceeded() from error
+            finally:
+                self._decoding -= len(files)
         self._decoded.add(len(files), seconds / self._threads)
         self.counts.worked("compute_input", seconds)
         return decoded
@@ -172,6 +168,8 @@ class Service:
         options: Options,
         observe: Observer | None = None,
         arrived: float | None = None,
+        *,
+        whole: bool = True,
     ) -> Result:
         """Answer normalised images [n,3,H,W]; cancelling this takes them out of the queues.
 
@@ -180,33 +178,19 @@ class Service:
             options: its wishes.
             observe: told on the event loop what every exit says, before this returns.
             arrived: second of `clock` from which a deadline counts; None: now.
+            whole: whether one image without an answer in time fails them all; if not, it stands
+                beside those that have one.
 
         Raises:
             RequestError: other than one threshold, or one for each image.
             Overloaded: the queue is full.
-            DeadlineExceeded: no exit had answered some image in time.
+            DeadlineExceeded: no exit had answered some image in time; if not `whole`, any image.
             EngineError: the engine failed.
-        """
-        result = await self.attempt(images, options, observe, arrived)
-        result.require_all()
-        return result
-
-    async def attempt(
-        self,
-        images: NDArray[np.float32],
-        options: Options,
-        observe: Observer | None = None,
-        arrived: float | None = None,
-    ) -> Result:
-        """Answer as `answer` does, but let images without an answer in time stand beside others.
-
-        Raises:
-            DeadlineExceeded: no exit had answered any image in time.
         """
         options.require(len(images))
         came = clock() if arrived is None else arrived
         rung, used = self._in_force(options)
-        try:
+        with self._counting(len(images), came):
             future = self.scheduler.submit(
                 images,
                 self._submitted(used),
@@ -216,12 +200,8 @@ class Service:
             )
             with NOTHING if self.depth is None else self.depth.holding(len(images), rung):
                 result = await asyncio.wrap_future(future)
-        except ExitkitError as error:
-            self._failed(error, len(images), clock() - came)
-            raise
-        except asyncio.CancelledError:
-            self.counts.cancelled()
-            raise
+            if whole:
+                result.require_all()
         seconds = clock() - came
         left = self.counts.answered(result.answered(), seconds, len(result.late))
         logs.answered(self.manifest.name, left)
@@ -232,12 +212,21 @@ class Service:
         )  # fmt: skip
         return dataclasses.replace(result, thresholds=used)
 
-    def _failed(self, error: ExitkitError, images: int, seconds: float) -> None:
-        self.counts.spent(fail=seconds)
-        if isinstance(error, Overloaded):
-            self.counts.refused(images)
-        elif isinstance(error, DeadlineExceeded):
-            self.counts.late(images)
+    @contextlib.contextmanager
+    def _counting(self, images: int, began: float) -> Iterator[None]:
+        """Count a request that fails while the block runs, or whose client goes away."""
+        try:
+            yield
+        except ExitkitError as error:
+            self.counts.spent(fail=clock() - began)
+            if isinstance(error, Overloaded):
+                self.counts.refused(images)
+            elif isinstance(error, DeadlineExceeded):
+                self.counts.late(images)
+            raise
+        except asyncio.CancelledError:
+            self.counts.cancelled()
+            raise
 
     def _in_force(
         self, options: Options

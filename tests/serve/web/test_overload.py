@@ -81,6 +81,7 @@ def test_a_full_queue_of_files_to_be_decoded_is_told_by_the_decoders_rate(
     assert "2 wait to be decoded, at most 2 may" in refused.json()["error"]
     assert refused.headers["retry-after"] == "4"
     assert counted(decoding.url, "exitkit_refused_images_total") == 1
+    assert failed(decoding.url) == 1
 
 
 def test_who_waits_for_decoding_may_be_late_or_leave(decoding: Held, paint: Paint) -> None:
@@ -89,9 +90,11 @@ def test_who_waits_for_decoding_may_be_late_or_leave(decoding: Held, paint: Pain
     image = {"content": paint(*CLEAR), "headers": PNG}
     assert httpx.post(url, params={"deadline_ms": 50}, **image).status_code == 504
     assert counted(decoding.url, "exitkit_deadline_hits_total") == 1
+    assert failed(decoding.url) == 1
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(url, timeout=0.3, **image)
     decoding.wait_for(lambda: counted(decoding.url, "exitkit_cancelled_requests_total") == 1)
+    assert failed(decoding.url) == 1
 
 
 def counted(url: str, name: str) -> float:
@@ -99,6 +102,12 @@ def counted(url: str, name: str) -> float:
     lines = httpx.get(f"{url}/metrics").text.splitlines()
     (line,) = (line for line in lines if line.startswith(f'{name}{{model="colours"}} '))
     return float(line.split()[-1])
+
+
+def failed(url: str) -> int:
+    """Return how many requests have failed, as Triton's statistics say it."""
+    (row, *_) = httpx.get(f"{url}/v2/models/colours/stats").json()["model_stats"]
+    return int(row["inference_stats"]["fail"]["count"])
 
 
 @pytest.fixture(scope="module")

@@ -119,8 +119,18 @@ def test_an_image_without_an_answer_fails_alone_in_predict(
 def test_an_image_without_an_answer_fails_an_infer_request(
     gated: Held, pool: ThreadPoolExecutor
 ) -> None:
+    before = ended(gated)
     answer = overtaken(gated, pool, lambda: infer(gated.url, CLEAR, DULL, CLEAR, deadline_ms=600))
     assert answer.result().status_code == 504
+    after = ended(gated)
+    assert after["fail"] == before["fail"] + 1  # whatever those images got that had an answer
+    assert after["success"] == before["success"]
+
+
+def ended(gated: Held) -> dict[str, int]:
+    """Return how many requests have succeeded and failed, as Triton's statistics say it."""
+    (row, *_) = httpx.get(f"{gated.url}/v2/models/colours/stats").json()["model_stats"]
+    return {name: row["inference_stats"][name]["count"] for name in ("success", "fail")}
 
 
 def test_a_deadline_counts_from_the_head_of_the_request(gated: Held, paint: Paint) -> None:
