@@ -1,6 +1,7 @@
 """One tree of errors. Every message says what was asked, what was found and what to do."""
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -96,6 +97,11 @@ class RequestError(ExitkitError):
     exit_code = 2
     status = 400
 
+    @property
+    def retry_after(self) -> int | None:
+        """Whole seconds after which to come again; None: that would change nothing."""
+        return 1 if self.status == 503 else None
+
 
 class BadImage(RequestError):
     """The bytes are no image that exitkit takes."""
@@ -115,6 +121,11 @@ class Overloaded(RequestError):
     def __init__(self, asked: str, found: str, do: str, retry_after_s: float) -> None:
         super().__init__(asked, found, do)
         self.retry_after_s = retry_after_s
+
+    @property
+    def retry_after(self) -> int:
+        """As long as `retry_after_s`, and at least one."""
+        return max(1, math.ceil(self.retry_after_s))
 
 
 def unknown(kind: str, name: str, choices: Iterable[str], where: str = "") -> ConfigError:

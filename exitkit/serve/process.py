@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from exitkit.errors import EngineError
 from exitkit.serve import garbage, logs, openfiles, shelf, tls, warmup
 from exitkit.serve.access import Access
+from exitkit.serve.intake import Held
 from exitkit.serve.limits import Limits
 from exitkit.serve.models import Models, NotLoaded
 from exitkit.serve.ports import listen, place, reserve
@@ -53,8 +54,9 @@ class Server(Listener):
         grpc: str | None = None,
         signals: tuple[signal.Signals, ...] = SIGNALS,
     ) -> None:
-        self.rpc = None if grpc is None else _rpc(models, settings, grpc)
-        made = app.create(models, settings, self.rpc or contextlib.nullcontext())
+        held = Held(models.limits.bodies_bytes)
+        self.rpc = None if grpc is None else _rpc(models, settings, grpc, held)
+        made = app.create(models, settings, self.rpc or contextlib.nullcontext(), held)
         super().__init__(made, models.limits, taken, tls.read(settings))
         self.models, self.signals = models, signals
         self.reloads = threading.Event()  # set: somebody asks for one
@@ -271,11 +273,11 @@ def say(echo: Echo, lines: Iterable[str]) -> None:
             echo(line)
 
 
-def _rpc(models: Models, settings: Settings, place: str) -> "rpc.Listener":
+def _rpc(models: Models, settings: Settings, place: str, held: Held) -> "rpc.Listener":
     # Only who serves gRPC needs its packages.
     from exitkit.serve.rpc import listener
 
-    return listener.Listener(models, settings, place)
+    return listener.Listener(models, settings, place, held)
 
 
 def hung_up() -> bool:

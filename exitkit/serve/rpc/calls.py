@@ -10,12 +10,13 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from grpc.aio import ServicerContext as Context
 
-from exitkit.errors import Overloaded, RequestError
+from exitkit.errors import RequestError
 from exitkit.serve import logs
 from exitkit.serve.access import Access
+from exitkit.serve.intake import RATE, Held, TooSlow
 from exitkit.serve.limits import Limits
 from exitkit.serve.metrics import Metrics
-from exitkit.serve.rpc.refusals import CODES, Refusal, TooSlow, refuse
+from exitkit.serve.rpc.refusals import CODES, Refusal, refuse
 from exitkit.serve.scheduling.requests import Closing
 from exitkit.serve.scheduling.scheduler import clock
 
@@ -26,8 +27,6 @@ ID = "x-request-id"
 OPEN = ("ServerLive", "ServerReady", "Check")
 CONTROL = ("RepositoryModelLoad", "RepositoryModelUnload")
 CANCELLED = 499  # in the counters, where all others are HTTP's codes too
-# A message may take as long as the largest would at so many bytes a second, and a stall.
-RATE = 256 * 2**10
 
 
 @dataclass
@@ -51,16 +50,16 @@ class Calls:
         access: who may call.
         metrics: what counts them.
         limits: of the server.
+        held: bytes of what is being answered.
         open: calls whose answer has not been sent yet.
-        held: bytes of their messages.
         closing: set when nothing new is taken any more.
     """
 
     access: Access
     metrics: Metrics
     limits: Limits
+    held: Held
     open: int = 0
-    held: int = 0
     closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     def unary(self, name: str, kind: type[Message], answer: Answer) -> grpc.RpcMethodHandler:
@@ -146,7 +145,7 @@ class Calls:
         context.add_done_callback(ended)
 
     async def _read(self, context: Context) -> Any:  # Any: see `parse`
-        """Return the message of a call.
+        """Return the message of a call; it may take as long as the largest may.
 
         Raises:
             TooSlow: it did not come in the time that the largest one may take.
@@ -165,21 +164,14 @@ class Calls:
         """Let the bytes of a message count until the block ends.
 
         Raises:
-            Overloaded: all messages together are too large.
+            Overloaded: all requests together are too large.
         """
         size = len(body) if isinstance(body, bytes) else 0
-        if self.held + size > self.limits.bodies_bytes:
-            raise Overloaded(
-                f"a message of {size} bytes",
-                f"{self.held} are held for other requests, the limit is {self.limits.bodies_bytes}",
-                "come again after the seconds in retry-after",
-                1.0,
-            )
-        self.held += size
+        self.held.add(size)
         try:
             yield
         finally:
-            self.held -= size
+            self.held.drop(size)
 
 
 def parse(kind: type[Message], body: Any) -> Message:  # Any: bytes, or the end of the stream

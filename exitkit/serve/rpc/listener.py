@@ -9,6 +9,7 @@ import grpc.aio
 
 from exitkit.errors import EngineError
 from exitkit.serve.access import Access
+from exitkit.serve.intake import Held
 from exitkit.serve.models import Models
 from exitkit.serve.rpc import health, methods
 from exitkit.serve.rpc.calls import Calls
@@ -25,10 +26,11 @@ class Listener:
         models: of the process.
         settings: of the server.
         place: host:port, held by `ports.reserve`.
+        held: bytes of the requests of HTTP, and of ours.
     """
 
-    def __init__(self, models: Models, settings: Settings, place: str) -> None:
-        self.models, self.settings, self.place = models, settings, place
+    def __init__(self, models: Models, settings: Settings, place: str, held: Held) -> None:
+        self.models, self.settings, self.place, self.held = models, settings, place, held
         self._given_up = False
         self._calls: Calls
         self._server: grpc.aio.Server
@@ -40,7 +42,7 @@ class Listener:
             EngineError: it cannot be opened after all.
         """
         limits = self.settings.limits
-        self._calls = Calls(Access(self.settings), self.models.metrics, limits)
+        self._calls = Calls(Access(self.settings), self.models.metrics, limits, self.held)
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_receive_message_length", limits.body_bytes),

@@ -1,12 +1,11 @@
 """From errors to what a gRPC call ends with: a code, a text, and what follows them."""
 
 import logging
-import math
 from dataclasses import dataclass
 
 import grpc
 
-from exitkit.errors import ExitkitError, Overloaded, RequestError
+from exitkit.errors import ExitkitError, RequestError
 from exitkit.serve import logs
 
 logger = logging.getLogger(__name__)
@@ -27,12 +26,6 @@ CODES = {
 }
 
 
-class TooSlow(RequestError):
-    """A message that did not come in time."""
-
-    status = 408
-
-
 @dataclass(frozen=True)
 class Refusal:
     """What a call gets that is not answered.
@@ -50,11 +43,9 @@ class Refusal:
 
 def refuse(error: Exception, about: logs.Note) -> Refusal:
     """Return what a client is told of an error; what was not foreseen goes to the log alone."""
-    if isinstance(error, Overloaded):
-        wait = str(max(1, math.ceil(error.retry_after_s)))
-        return Refusal(error.status, str(error), (("retry-after", wait),))
     if isinstance(error, RequestError):
-        metadata = (("retry-after", "1"),) if error.status == 503 else ()
+        wait = error.retry_after
+        metadata = () if wait is None else (("retry-after", str(wait)),)
         return Refusal(error.status, str(error), metadata)
     if isinstance(error, ExitkitError):
         logger.error("%s", error)

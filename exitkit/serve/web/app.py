@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 import exitkit
 from exitkit.serve.access import Access
+from exitkit.serve.intake import Held
 from exitkit.serve.models import Models
 from exitkit.serve.settings import Settings
 from exitkit.serve.web import (
@@ -33,6 +34,7 @@ def create(
     models: Models,
     settings: Settings,
     beside: AbstractAsyncContextManager[object] = NOTHING,
+    held: Held | None = None,
 ) -> FastAPI:
     """Make the application around the models of a server; its lifespan's end drains them.
 
@@ -41,7 +43,9 @@ def create(
         settings: of the server.
         beside: what else asks the models, in the same event loop; entered with the lifespan, and
             ended before they are.
+        held: bytes of requests; None: nobody else counts them.
     """
+    limits = models.limits
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -68,7 +72,8 @@ def create(
     app.add_middleware(
         Straight, routers=(predict.router, inference.router), names=("predict", "infer")
     )
-    app.add_middleware(BodyLimit, limits=models.limits)
     app.add_middleware(Security, access=Access(settings))
+    # Around that: whoever is refused may be sending a body, which somebody has to read for a while.
+    app.add_middleware(BodyLimit, limits=limits, held=held or Held(limits.bodies_bytes))
     app.add_middleware(Watch, metrics=models.metrics)
     return app

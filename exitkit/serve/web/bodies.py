@@ -1,11 +1,13 @@
 """The gate before every route that refuses bodies which are too large, or come too slowly."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from exitkit.errors import Overloaded, RequestError, TooLarge
+from exitkit.errors import RequestError, TooLarge
+from exitkit.serve.intake import RATE, Held, TooSlow
 from exitkit.serve.limits import Limits
 
 Message = MutableMapping[str, Any]  # Any: values of ASGI messages are of many kinds
@@ -13,19 +15,12 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
-# After a refusal as much is read and thrown away, so that a client which sends first and reads
-# afterwards sees the answer instead of a broken connection.
+# Of a body that nobody wants as much is read and thrown away before its connection is closed, so
+# that a client which sends first and reads afterwards sees the answer instead of a broken
+# connection.
 LINGER_BYTES, LINGER_S = 64 * 2**20, 5.0
-# A body of b bytes may keep the server waiting for b / RATE seconds on top of the limit.
-RATE = 256 * 2**10
 # Under this name the body of a request stands in its scope, for who unpacks it.
 BODY = "exitkit.body"
-
-
-class TooSlow(RequestError):
-    """A body that did not come in time; the connection is closed."""
-
-    status = 408
 
 
 class BodyLimit:
@@ -34,47 +29,35 @@ class BodyLimit:
     A body that announces its length is refused before it is read; one that does not (chunked) is
     counted as it comes. All bodies together are bounded too: the bytes of a request count until
     it is answered.
+
+    Args:
+        app: what answers.
+        limits: of the server.
+        held: bytes of all its requests.
     """
 
-    def __init__(self, app: Application, limits: Limits) -> None:
-        self.app, self.limits = app, limits
-        self._held = 0
+    def __init__(self, app: Application, limits: Limits, held: Held) -> None:
+        self.app, self.limits, self.held = app, limits, held
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Serve one connection scope."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        scope[BODY] = body = Body(self, dict(scope["headers"]), receive)
+        scope[BODY] = body = Body(self.limits, self.held, dict(scope["headers"]), receive)
 
         async def lingering(message: Message) -> None:
             last = message["type"] == "http.response.body" and not message.get("more_body")
             if last and body.lingers:
                 await send({**message, "more_body": True})
-                await _discard(receive)
+                await body.discard()
                 message = {"type": "http.response.body", "body": b""}
             await send(message)
 
         try:
             await self.app(scope, body.receive, lingering)
         finally:
-            self._held -= body.held
-
-    def hold(self, count: int) -> None:
-        """Count bytes that are kept in memory or on disk.
-
-        Raises:
-            Overloaded: they are more than all requests together may have.
-        """
-        if self._held + count > self.limits.bodies_bytes:
-            raise Overloaded(
-                f"{count} bytes of a request body",
-                f"{self._held} are held for other requests, the limit is "
-                f"{self.limits.bodies_bytes}",
-                "come again after the seconds in Retry-After",
-                1.0,
-            )
-        self._held += count
+            self.held.drop(body.held)
 
 
 class Body:
@@ -84,10 +67,13 @@ class Body:
         held: bytes of it that count until the request is answered.
     """
 
-    def __init__(self, gate: BodyLimit, headers: dict[bytes, bytes], receive: Receive) -> None:
-        self._gate, self._receive = gate, receive
+    def __init__(
+        self, limits: Limits, all_: Held, headers: dict[bytes, bytes], receive: Receive
+    ) -> None:
+        self._limits, self._all, self._receive = limits, all_, receive
         length = headers.get(b"content-length", b"0")
         self._announced = int(length) if length.isdigit() else 0
+        self._comes = self._announced > 0 or b"transfer-encoding" in headers
         self._asks_first = b"expect" in headers
         self._taken, self._waited_s = 0, 0.0
         self._complete = False
@@ -100,15 +86,25 @@ class Body:
         Raises:
             Overloaded: all requests together would hold too many.
         """
-        self._gate.hold(count)
+        self._all.add(count)
         self.held += count
 
     @property
     def lingers(self) -> bool:
-        """Whether the client goes on sending what was refused."""
-        # One that asked for leave to send (Expect) sends nothing now, a slow one would again.
-        refused = isinstance(self._refusal, TooLarge | Overloaded)
-        return refused and not self._asks_first
+        """Whether the client goes on sending what nobody reads."""
+        # One that asks for leave to send (Expect) has none yet, a slow one would be slow again.
+        slow = isinstance(self._refusal, TooSlow)
+        return self._comes and not (self._complete or self._asks_first or slow)
+
+    async def discard(self) -> None:
+        """Read the rest for a while, and throw it away."""
+        taken, more = 0, True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(LINGER_S, self._limits.stall_s)):
+                while more and taken < LINGER_BYTES:
+                    message = await self._receive()
+                    more = message["type"] == "http.request" and message.get("more_body", False)
+                    taken += len(message.get("body", b""))
 
     async def receive(self) -> Message:
         """Return the next message."""
@@ -122,10 +118,10 @@ class Body:
         raise self._refusal
 
     async def _next(self) -> Message:
-        limits = self._gate.limits
         self._require(self._announced)
+        self._asks_first = False  # to receive gives leave
         began = time.monotonic()
-        allowed_s = limits.stall_s + self._taken / RATE
+        allowed_s = self._limits.stall_s + self._taken / RATE
         try:
             async with asyncio.timeout(allowed_s - self._waited_s):
                 message = await self._receive()
@@ -144,24 +140,10 @@ class Body:
         return message
 
     def _require(self, found: int) -> None:
-        limit = self._gate.limits.body_bytes
+        limit = self._limits.body_bytes
         if found > limit:
             raise TooLarge(
                 "request body",
                 f"{found} bytes or more, the limit is {limit}",
                 "send fewer or smaller images",
             )
-
-
-async def _discard(receive: Receive) -> None:
-    async def read() -> None:
-        taken, more = 0, True
-        while more and taken < LINGER_BYTES:
-            message = await receive()
-            more = message["type"] == "http.request" and message.get("more_body", False)
-            taken += len(message.get("body", b""))
-
-    try:
-        await asyncio.wait_for(read(), LINGER_S)
-    except TimeoutError:
-        return

@@ -1,8 +1,8 @@
 """One connection of HTTP/1.1, with an end to everything that a client can keep waiting.
 
 uvicorn reads and writes; what it lacks is here: bounds on the size of a request's head and on the
-time in which it has to come, an end to answers that nobody reads and to bodies that nobody wants,
-a bound on open connections, and JSON for what is no HTTP.
+time in which it has to come, an end to answers that nobody reads and to bodies that nobody wants
+(`bodies` has read them for a while), a bound on open connections, and JSON for what is no HTTP.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ class Connection(HttpToolsProtocol):
         self._heads = 0  # begun
         self._head = 0  # bytes of the last one, but for those that came with its first
         self._inside = self._in_head = False  # a message, its head
-        self._awaited: float | None = None  # since when a head, or a body that nobody wants, comes
+        self._awaited: float | None = None  # since when a head comes
         self._unread: float | None = None  # since when the client does not read
         self._leaving = False  # after the next answer
         self._over = False  # what comes is not read any more
@@ -67,7 +67,7 @@ class Connection(HttpToolsProtocol):
             return  # the client waits for us
         if self._in_head and now - self._awaited > self._limits.head_s:
             self._refuse(408, f"a request's head: did not come in {self._limits.head_s:g} s")
-        elif now - self._awaited > (self._limits.stall_s if self._inside else self._limits.head_s):
+        elif now - self._awaited > self._limits.head_s:
             self.transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -135,10 +135,10 @@ class Connection(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """End an answer; what is left of the request's body is wanted by nobody."""
+        """End an answer; what is left of the request's body has come for long enough."""
         super().on_response_complete()
         if self._inside and not self._in_head and self._answered:
-            self._awaited = self.loop.time()
+            self.transport.close()
 
     def pause_writing(self) -> None:
         """Note that the client does not read."""

@@ -1,7 +1,6 @@
 """From errors to answers: one body for all of them, and the status codes."""
 
 import logging
-import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from exitkit.errors import ExitkitError, Overloaded, RequestError
+from exitkit.errors import ExitkitError, RequestError
 from exitkit.serve.web.disconnect import GONE
 from exitkit.serve.web.watch import HEADER
 
@@ -35,10 +34,8 @@ def find(error: Exception) -> Handler | None:
 def answer(error: RequestError) -> Response:
     """Return the answer to a request that is refused."""
     headers = {}
-    if isinstance(error, Overloaded):
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
-    elif error.status == 503:
-        headers["Retry-After"] = "1"
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
     elif error.status == 408:
         headers["Connection"] = "close"  # the rest of the body would come
     elif error.status == 401:

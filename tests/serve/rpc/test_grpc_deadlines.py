@@ -158,6 +158,22 @@ def test_messages_that_are_too_much_together_come_later(colours: Path) -> None:
         assert made.ask(large, 60).result().model_name == "colours"
 
 
+def test_http_and_grpc_share_what_may_be_held(colours: Path) -> None:
+    message = request(images(*[RED] * 8))
+    most = len(message.SerializeToString())
+    limits = Limits(body_bytes=most, bodies_bytes=most)
+    with contextlib.contextmanager(line)(colours, limits=limits) as made:
+        made.held.gates[0].close()
+        first = made.ask(message, 60)
+        made.held.gates[0].wait()
+        refused = httpx.post(f"{made.held.url}/predict", files={"file": b"of a few bytes"})
+        assert refused.status_code == 429
+        assert f"{most} are held for other requests" in refused.json()["error"]
+        made.held.open()
+        assert first.result().model_name == "colours"
+        assert httpx.post(f"{made.held.url}/predict", files={"file": b"x"}).status_code == 400
+
+
 def test_a_message_that_does_not_come_is_not_waited_for(colours: Path) -> None:
     limits = Limits(body_bytes=1000, stall_s=0.1)
     with contextlib.contextmanager(line)(colours, limits=limits) as made:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from calling import serve
 
+from exitkit.serve.intake import Held
 from exitkit.serve.limits import Limits
 from exitkit.serve.models import Models
 from exitkit.serve.rpc import methods
@@ -30,7 +31,7 @@ def rows(first: str) -> list[list[str]]:
 def test_every_method_is_named() -> None:
     named = {name for row in rows("method") for name in re.findall(r"`(\w+)`", row[0])}
     never = Models((), dict, lambda folder: pytest.fail(str(folder)), Limits(), None)  # type: ignore[arg-type]
-    calls = Calls(None, None, Limits())  # type: ignore[arg-type]
+    calls = Calls(None, None, Limits(), Held(1))  # type: ignore[arg-type]
     assert named == set(methods.Methods(never, calls).handlers())
 
 

@@ -1,7 +1,9 @@
 """Who may ask what: tokens, pages of other sites, the network, and paths that lead nowhere."""
 
+import contextlib
 import logging
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from exitkit.serve import server, shelf
 from exitkit.serve.settings import Settings
 from exitkit.serve.web import app, pages
+from exitkit.serve.web.bodies import LINGER_BYTES, LINGER_S
 from exitkit.serve.web.security import OPEN
 
 Paint = Callable[..., bytes]
@@ -107,6 +110,43 @@ def raw(url: str, head: str) -> str:
         while part := connection.recv(65536):
             found += part
     return found.decode("latin-1")
+
+
+def send(url: str, *headers: str) -> socket.socket:
+    """Begin to send an image without a token."""
+    host, port = url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=10)
+    head = ["POST /predict HTTP/1.1", "Host: x", "Content-Type: image/png", *headers]
+    connection.sendall("\r\n".join([*head, "", ""]).encode())
+    return connection
+
+
+def test_an_upload_without_end_that_is_refused_is_cut(guarded: str) -> None:
+    part, sent = bytes(2**20), 0
+    with send(guarded, f"Content-Length: {10**12}") as connection:
+        assert connection.recv(65536).startswith(b"HTTP/1.1 401")
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            while sent < 4 * LINGER_BYTES:
+                connection.sendall(part)
+                sent += len(part)
+    assert sent < 2 * LINGER_BYTES
+
+
+def test_who_sends_first_and_reads_afterwards_is_told_why(guarded: str) -> None:
+    body = bytes(20 * 2**20)
+    with send(guarded, f"Content-Length: {len(body)}", "Connection: close") as connection:
+        connection.sendall(body)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 401")
+
+
+def test_who_asks_before_sending_is_refused_at_once(guarded: str) -> None:
+    began = time.monotonic()
+    with send(guarded, "Content-Length: 1000", "Expect: 100-continue") as connection:
+        found = b""
+        while part := connection.recv(65536):
+            found += part
+    assert found.startswith(b"HTTP/1.1 401")
+    assert time.monotonic() - began < LINGER_S
 
 
 def test_the_token_stands_in_no_log_and_no_description(
