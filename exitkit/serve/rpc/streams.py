@@ -9,6 +9,7 @@ from typing import Any
 import grpc.aio
 
 from exitkit.errors import RequestError
+from exitkit.serve.intake import RATE, TooSlow
 from exitkit.serve.models import Models
 from exitkit.serve.rpc import answers, exits
 from exitkit.serve.rpc.calls import Calls, Context, parse
@@ -23,12 +24,17 @@ REQUEST, REPLY = CLASSES["ModelInferRequest"], CLASSES["ModelStreamInferResponse
 class _Replies:
     """What goes out over one stream, in its order.
 
+    Args:
+        context: of the call.
+        stall_s: seconds that a reply may wait to be read, and a bit longer where it is long.
+
     Attributes:
         slots: one for each request that may still be read before another one is answered.
     """
 
-    def __init__(self, context: Context) -> None:
-        self._context, self._waiting = context, asyncio.Queue[tuple[bytes, bool] | None]()
+    def __init__(self, context: Context, stall_s: float) -> None:
+        self._context, self._stall_s = context, stall_s
+        self._waiting = asyncio.Queue[tuple[bytes, bool] | None]()
         self.slots = asyncio.Semaphore(DEPTH)
 
     def put(self, reply: Any, last: bool) -> None:
@@ -40,10 +46,22 @@ class _Replies:
         self._waiting.put_nowait(None)
 
     async def write(self) -> None:
-        """Send what is put until the end."""
+        """Send what is put until the end.
+
+        Raises:
+            TooSlow: the client does not read it.
+        """
         while (row := await self._waiting.get()) is not None:
-            await self._context.write(row[0])
-            if row[1]:
+            reply, last = row
+            allowed_s = self._stall_s + len(reply) / RATE
+            try:
+                async with asyncio.timeout(allowed_s):
+                    await self._context.write(reply)
+            except TimeoutError as error:
+                raise TooSlow(
+                    "an answer", f"was not read in {allowed_s:.0f} s", "read them as they come"
+                ) from error
+            if last:
                 self.slots.release()
 
 
@@ -65,17 +83,21 @@ class Streams:
 
         Raises:
             Closing: the server stopped before the client ended it; what had come is answered.
+            TooSlow: the client does not read the answers; what had come is given up.
         """
-        replies = _Replies(context)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(replies.write())
-            last: asyncio.Task[None] | None = None
-            while (body := await self._next(context)) is not None:
-                await replies.slots.acquire()
-                last = tasks.create_task(self._one(body, context, replies, last))
-            if last is not None:
-                await last
-            replies.end()
+        replies = _Replies(context, self.calls.limits.stall_s)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(replies.write())
+                last: asyncio.Task[None] | None = None
+                while (body := await self._next(context)) is not None:
+                    await replies.slots.acquire()
+                    last = tasks.create_task(self._one(body, context, replies, last))
+                if last is not None:
+                    await last
+                replies.end()
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None  # it ended all others
         if not context.done():
             self.calls.require_open()
 

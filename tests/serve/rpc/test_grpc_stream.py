@@ -1,15 +1,20 @@
 """Many requests over one call: in their order, each failing alone."""
 
+import itertools
 import queue
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
-from calling import BLUE, RED, SERVICE, Address, images, tensor
+from calling import BLUE, RED, SERVICE, Address, images, serve, tensor
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
 
+from exitkit.serve.limits import Limits
 from exitkit.serve.rpc.descriptors import CLASSES
 
 Answers = queue.Queue[tuple[Any, Any]]
@@ -93,6 +98,32 @@ def test_every_exit_is_told_as_it_comes_where_that_is_asked_for(
     assert whole.as_numpy("confidence").tolist() == pytest.approx(confidence)
     assert plain.get_response().id == "one"
     assert "triton_final_response" not in plain.get_response().parameters
+
+
+def test_a_client_that_does_not_read_is_given_up(
+    colours: Path, paint: Callable[..., bytes]
+) -> None:
+    """Its answers are more than its side takes in unread: without probing that is some 64 KB."""
+    message: Any = CLASSES["ModelInferRequest"](model_name="colours")
+    message.inputs.add(name="images", datatype="BYTES", shape=[256])
+    message.inputs[0].contents.bytes_contents.extend([paint(255, 0, 0)] * 256)
+    requests = itertools.repeat(message.SerializeToString(), 80)
+    few = [("grpc.http2.bdp_probe", 0)]
+    limits = Limits(stall_s=0.5, queue=32 * 1024)
+    with serve(colours, limits=limits) as both, grpc.insecure_channel(both.grpc, few) as channel:
+        stream = channel.stream_stream(
+            SERVICE + "ModelStreamInfer",
+            response_deserializer=CLASSES["ModelStreamInferResponse"].FromString,
+        )
+        unread = stream(requests, timeout=60)
+        line = 'exitkit_requests_total{route="grpc:ModelStreamInfer",status="408"} 1.0'
+        end = time.monotonic() + 30
+        while line not in httpx.get(f"{both.http}/metrics").text:
+            assert time.monotonic() < end
+            time.sleep(0.05)
+        with pytest.raises(grpc.RpcError, match="an answer: was not read in 1 s") as caught:
+            list(unread)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 def test_only_a_stream_can_tell_exit_by_exit(
