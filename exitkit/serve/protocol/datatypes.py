@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exitkit.errors import RequestError
+from exitkit.errors import RequestError, TooLarge
 
 NUMPY: dict[str, np.dtype[Any]] = {  # Any: of every datatype
     "BOOL": np.dtype("?"),
@@ -31,6 +31,7 @@ BINARY_ONLY = ("FP16", "BF16")
 Data = NDArray[Any] | list[bytes]  # Any: of every datatype
 MOST_AXES = 32  # of a tensor; of thousands, how many elements there are takes minutes to say
 LENGTH = 4  # bytes before each element of BYTES that say how long it is
+MOST_ELEMENTS = 2**16  # of one tensor of BYTES; they are read one by one
 
 
 def known(datatype: Any) -> str:  # Any: whatever a client sent
@@ -71,6 +72,7 @@ def from_raw(datatype: str, shape: tuple[int, ...], raw: memoryview, name: str) 
 
     Raises:
         RequestError: other than as many bytes as the shape needs.
+        TooLarge: see `unpack`.
     """
     if datatype == BYTES:
         return unpack(raw, math.prod(shape), name)
@@ -103,8 +105,15 @@ def unpack(raw: memoryview, count: int, name: str) -> list[bytes]:
     """Read `count` elements of BYTES.
 
     Raises:
+        TooLarge: there are too many.
         RequestError: the lengths do not lead to the end of `raw` in `count` steps.
     """
+    if count > MOST_ELEMENTS:
+        raise TooLarge(
+            f"tensor {brief(name)}",
+            f"has {brief(count)} elements of {BYTES}, the limit is {MOST_ELEMENTS}",
+            "send fewer",
+        )
     elements: list[bytes] = []
     at = 0
     while at < len(raw) and len(elements) < count:

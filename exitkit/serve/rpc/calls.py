@@ -16,6 +16,7 @@ from exitkit.serve.access import Access
 from exitkit.serve.intake import RATE, Held, TooSlow
 from exitkit.serve.limits import Limits
 from exitkit.serve.metrics import Metrics
+from exitkit.serve.rpc import sizes
 from exitkit.serve.rpc.refusals import CODES, Refusal, refuse
 from exitkit.serve.scheduling.requests import Closing
 from exitkit.serve.scheduling.scheduler import clock
@@ -179,10 +180,12 @@ def parse(kind: type[Message], body: Any) -> Message:  # Any: bytes, or the end 
 
     Raises:
         RequestError: these bytes are none.
+        TooLarge: see `sizes`.
     """
     if not isinstance(body, bytes):
         raise RequestError("a message", "the call has none", "send one")
     try:
+        sizes.check(kind.DESCRIPTOR, body)
         return kind.FromString(body)
     except DecodeError as error:
         name = kind.DESCRIPTOR.full_name

@@ -1,13 +1,16 @@
 """Messages that are torn, random or nonsense: each is answered or refused, none is a bug."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
+import pytest
 from calling import BLUE, RED, SERVICE, images, request
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exitkit.serve.protocol import datatypes
+from exitkit.serve.rpc import sizes
 from exitkit.serve.rpc.descriptors import CLASSES
 
 FUZZ = settings(
@@ -24,6 +27,14 @@ REFUSED = {
     grpc.StatusCode.DEADLINE_EXCEEDED,  # of requests that draw a deadline
 }
 ANSWERED = {grpc.StatusCode.OK, *REFUSED}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _walked() -> Iterator[None]:
+    """Look into short messages too before they are parsed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sizes, "SMALL", 0)
+        yield
 
 
 def ask(channel: grpc.Channel, body: bytes) -> grpc.StatusCode:
