@@ -154,8 +154,8 @@ def test_packed_bodies_count_among_all_as_what_they_become(colours: Path, route:
         ("v2/repository/index", b'{"ready":[', b"[]]}"),
     ],
 )
-@pytest.mark.parametrize("part", [b"[],", b'{"":0},'])
-def test_json_that_takes_seconds_to_parse_is_refused_before(
+@pytest.mark.parametrize("part", [b"[],", b'{"":0},', b"1,1,", b'"","",', b"[[[0]]],"])
+def test_json_that_takes_long_to_parse_is_refused_before(
     url: str, route: str, start: bytes, end: bytes, part: bytes
 ) -> None:
     body = start + part * 600_000 + end
@@ -163,7 +163,26 @@ def test_json_that_takes_seconds_to_parse_is_refused_before(
         f"{url}/{route}", content=body, headers={"Content-Type": "application/json"}
     )
     assert response.status_code == 413
-    assert "lists, objects and names in JSON, the limit is 524288" in response.json()["error"]
+    assert "values in JSON, the limit is 1048576" in response.json()["error"]
+
+
+def test_a_large_file_in_base64_is_one_value(url: str) -> None:
+    body = b'{"image":"' + b"A" * 40_000_000 + b'"}'
+    response = httpx.post(
+        f"{url}/predict", content=body, headers={"Content-Type": "application/json"}
+    )
+    assert response.status_code == 400
+    assert "image of 30000000 bytes: cannot be decoded" in response.json()["error"]
+
+
+def test_as_many_numbers_as_a_request_may_have_images_are_read(url: str) -> None:
+    """In JSON, as flat as it can be and nested."""
+    shape = [256, 3, 32, 32]
+    nested = [[[[0.5] * 32] * 32] * 3] * 256
+    for data in (nested, [0.5] * (256 * 3 * 32 * 32)):
+        tensor = {"name": "images", "datatype": "FP32", "shape": shape, "data": data}
+        answer = httpx.post(f"{url}/v2/models/colours/infer", json={"inputs": [tensor]}, timeout=60)
+        assert answer.status_code == 200
 
 
 def until(condition: Callable[[], bool]) -> None:
