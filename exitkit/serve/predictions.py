@@ -51,7 +51,7 @@ async def answer(
         file if isinstance(file, RequestError) else None for file in files
     ]
     whole = [file for file in files if isinstance(file, bytes)]
-    decoded = await service.decode(whole, options.due(arrived))
+    decoded = await service.decode(whole, options.due(arrived), whole=False)
     failures = iter(decoded.failures)
     found = [next(failures) if row is None else row for row in found]
     good = [place for place, row in enumerate(found) if row is None]

@@ -3,15 +3,12 @@
 import asyncio
 import contextlib
 import dataclasses
-import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from exitkit import machine
 from exitkit.engine.model import Model
 from exitkit.errors import ExitkitError, Overloaded
 from exitkit.policy import criteria
@@ -19,10 +16,10 @@ from exitkit.policy.policy import PerRow
 from exitkit.serve import codec, logs
 from exitkit.serve.adaptive import Depth, Rung
 from exitkit.serve.counts import Counts, Live
+from exitkit.serve.decoding import Decoder
 from exitkit.serve.limits import Limits
 from exitkit.serve.metrics import Metrics
 from exitkit.serve.options import Options
-from exitkit.serve.scheduling.rate import Rate
 from exitkit.serve.scheduling.requests import DeadlineExceeded, Observer, Result, Seen
 from exitkit.serve.scheduling.scheduler import Scheduler, clock
 from exitkit.serve.scheduling.stages import Stages
@@ -81,10 +78,7 @@ class Service:
         }
         self.counts: Counts
         self.scheduler = Scheduler(model.engine, stages, limits.queue, self._ran)
-        self._decoding, self._decoded = 0, Rate()
-        # As many as there are cores: each may hold one whole decoded image.
-        self._threads = machine.cores()
-        self._decoders = ThreadPoolExecutor(self._threads, "exitkit-decode")
+        self.decoder = Decoder(self.manifest.image, limits)
 
     @property
     def live(self) -> Live:
@@ -93,7 +87,7 @@ class Service:
         thresholds = self.policy.thresholds
         if self.depth is not None:
             thresholds = self.depth.choose(clock()).thresholds
-        return Live(queued, self._decoding, rate, thresholds)
+        return Live(queued, self.decoder.waiting, rate, thresholds)
 
     def _ran(self, exit_: int, images: int, seconds: float) -> None:
         self.counts.ran(exit_, images, seconds)
@@ -119,48 +113,29 @@ class Service:
 
     def stop(self, patience_s: float) -> bool:
         """Finish what was accepted; return whether all of it was within `patience_s`."""
-        end = time.monotonic() + patience_s
-        self._decoders.shutdown(wait=True, cancel_futures=True)
-        done = self.scheduler.close(max(0.0, end - time.monotonic()))
-        return done and time.monotonic() <= end
+        return self.scheduler.close(patience_s)
 
-    async def decode(self, files: Sequence[bytes], deadline: float | None = None) -> codec.Decoded:
+    async def decode(
+        self, files: Sequence[bytes], deadline: float | None = None, *, whole: bool = True
+    ) -> codec.Decoded:
         """Decode image files beside the event loop; called from the event loop.
 
         Args:
             files: the encoded images.
             deadline: second of `clock` until which this may take.
+            whole: whether one file that is not decoded in time fails them all; if not, it fails
+                beside those that are, while there is some time left for their answers.
 
         Raises:
             Overloaded: as many images as the queue holds are being decoded already.
-            DeadlineExceeded: it took longer.
+            DeadlineExceeded: some file was not decoded in time; if not `whole`, all of them.
         """
         with self._counting(len(files), clock()):
-            if self._decoding + len(files) > self.limits.queue:
-                raise Overloaded(
-                    f"{len(files)} images",
-                    f"{self._decoding} wait to be decoded, at most {self.limits.queue} may",
-                    "come again after the seconds in Retry-After",
-                    self._decoded.wait_s(self._decoding),
-                )
-            self._decoding += len(files)
-            try:
-                loop = asyncio.get_running_loop()
-                decoding = loop.run_in_executor(self._decoders, self._decode, files)
-                left = None if deadline is None else deadline - clock()
-                decoded, seconds = await asyncio.wait_for(decoding, left)
-            except TimeoutError as error:
-                raise DeadlineExceeded() from error
-            finally:
-                self._decoding -= len(files)
-        self._decoded.add(len(files), seconds / self._threads)
-        self.counts.worked("compute_input", seconds)
+            decoded = await self.decoder.decode(files, deadline, whole)
+        if decoded.late:
+            self.counts.late(decoded.late)
+        self.counts.worked("compute_input", decoded.seconds)
         return decoded
-
-    def _decode(self, files: Sequence[bytes]) -> tuple[codec.Decoded, float]:
-        """Decode on one of the threads; return the seconds that it took beside the images."""
-        began = clock()
-        return codec.decode(files, self.manifest.image, self.limits.pixels), clock() - began
 
     async def answer(
         self,

@@ -11,8 +11,9 @@ import httpx
 import pytest
 from gates import Held, held
 
+from exitkit import images
 from exitkit.errors import ConfigError
-from exitkit.serve import codec, server
+from exitkit.serve import server
 from exitkit.serve.limits import Limits
 
 Paint = Callable[..., bytes]
@@ -53,14 +54,14 @@ def test_retry_after_is_the_time_in_which_the_queue_drains(slow: Path, paint: Pa
 @pytest.fixture
 def decoding(colours: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
     """Decode files only while the first gate is open; two may wait for that."""
-    real = codec.decode
+    real = images.decode
     with held(colours, Limits(samples=2, queue=2)) as made:
 
-        def waits(*arguments: Any) -> codec.Decoded:
+        def waits(*arguments: Any) -> Any:
             assert made.gates[0].open.wait(20)
             return real(*arguments)
 
-        monkeypatch.setattr(codec, "decode", waits)
+        monkeypatch.setattr(images, "decode", waits)
         yield made
 
 
@@ -68,7 +69,7 @@ def test_a_full_queue_of_files_to_be_decoded_is_told_by_the_decoders_rate(
     decoding: Held, paint: Paint
 ) -> None:
     url, service = f"{decoding.url}/predict", decoding.service
-    service._decoded.add(1, 2.0)  # it took two seconds an image
+    service.decoder.rate.add(1, 2.0)  # it took two seconds an image
     decoding.gates[0].close()
     with ThreadPoolExecutor(2) as pool:
         image = {"content": paint(*CLEAR), "headers": PNG}
