@@ -133,6 +133,7 @@ def test_thresholds_sink_to_the_floor_before_anything_is_refused(
     def ask(**wishes: object) -> list[dict]:
         return httpx.post(f"{made.url}/predict", files=parts, params=wishes, timeout=60).json()
 
+    made.wait_for(lambda: stats(made)["thresholds"] == [0.6])  # whatever ran before
     made.gates[0].close()
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(ask)
