@@ -97,7 +97,10 @@ class Streams:
                     await last
                 replies.end()
         except ExceptionGroup as failed:
-            raise failed.exceptions[0] from None  # it ended all others
+            (error, *_) = failed.exceptions  # it ended all others
+            if isinstance(error, grpc.aio.InternalError):  # nothing can be sent: the client is gone
+                raise asyncio.CancelledError from None
+            raise error from None
         if not context.done():
             self.calls.require_open()
 

@@ -1,8 +1,8 @@
 """Many requests over one call: in their order, each failing alone."""
 
+import contextlib
 import itertools
 import queue
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -101,29 +101,56 @@ def test_every_exit_is_told_as_it_comes_where_that_is_asked_for(
 
 
 def test_a_client_that_does_not_read_is_given_up(
-    colours: Path, paint: Callable[..., bytes]
+    colours: Path,
+    paint: Callable[..., bytes],
+    wait_for: Callable[[Callable[[], bool]], None],
 ) -> None:
-    """Its answers are more than its side takes in unread: without probing that is some 64 KB."""
-    message: Any = CLASSES["ModelInferRequest"](model_name="colours")
-    message.inputs.add(name="images", datatype="BYTES", shape=[256])
-    message.inputs[0].contents.bytes_contents.extend([paint(255, 0, 0)] * 256)
-    requests = itertools.repeat(message.SerializeToString(), 80)
-    few = [("grpc.http2.bdp_probe", 0)]
-    limits = Limits(stall_s=0.5, queue=32 * 1024)
-    with serve(colours, limits=limits) as both, grpc.insecure_channel(both.grpc, few) as channel:
-        stream = channel.stream_stream(
-            SERVICE + "ModelStreamInfer",
-            response_deserializer=CLASSES["ModelStreamInferResponse"].FromString,
-        )
-        unread = stream(requests, timeout=60)
-        line = 'exitkit_requests_total{route="grpc:ModelStreamInfer",status="408"} 1.0'
-        end = time.monotonic() + 30
-        while line not in httpx.get(f"{both.http}/metrics").text:
-            assert time.monotonic() < end
-            time.sleep(0.05)
+    limits = Limits(stall_s=0.5, queue=QUEUE)
+    with serve(colours, limits=limits) as both, grpc.insecure_channel(both.grpc, FEW) as channel:
+        unread = begin(channel, paint)
+        wait_for(lambda: ended(both, 408) == 1)
         with pytest.raises(grpc.RpcError, match="an answer: was not read in 1 s") as caught:
             list(unread)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_a_client_that_leaves_without_reading_is_no_failure(
+    colours: Path,
+    paint: Callable[..., bytes],
+    wait_for: Callable[[Callable[[], bool]], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with serve(colours, limits=Limits(queue=QUEUE)) as both:
+        with contextlib.ExitStack() as stack:
+            channels = [grpc.insecure_channel(both.grpc, FEW) for _ in range(4)]
+            unread = [begin(stack.enter_context(channel), paint) for channel in channels]
+            wait_for(lambda: ended(both, 200, "ModelInfer") > 200)
+        wait_for(lambda: ended(both, 499) == len(unread))
+    assert "failed" not in caplog.text
+
+
+# Of what is not read yet, a client's side takes in some 64 KB, where it does not probe for more.
+FEW = [("grpc.http2.bdp_probe", 0)]
+QUEUE = 32 * 1024
+
+
+def begin(channel: grpc.Channel, paint: Callable[..., bytes]) -> Any:
+    """Send requests whose answers are more than a client's side takes in; read none of them."""
+    message: Any = CLASSES["ModelInferRequest"](model_name="colours")
+    message.inputs.add(name="images", datatype="BYTES", shape=[64])
+    message.inputs[0].contents.bytes_contents.extend([paint(255, 0, 0)] * 64)
+    stream = channel.stream_stream(
+        SERVICE + "ModelStreamInfer",
+        response_deserializer=CLASSES["ModelStreamInferResponse"].FromString,
+    )
+    return stream(itertools.repeat(message.SerializeToString(), 200), timeout=60)
+
+
+def ended(both: Address, status: int, method: str = "ModelStreamInfer") -> float:
+    """Return how many calls of a method ended so."""
+    start = f'exitkit_requests_total{{route="grpc:{method}",status="{status}"}} '
+    rows = httpx.get(f"{both.http}/metrics").text.splitlines()
+    return sum(float(row[len(start) :]) for row in rows if row.startswith(start))
 
 
 def test_only_a_stream_can_tell_exit_by_exit(
