@@ -25,15 +25,17 @@ async function turn() {
   const before = stats, asked = model;
   stats = await read(query("/stats", { model }));
   if (asked !== model) return;
-  // A server that was away may be another one.
-  const other = !tradeoff || lost || before?.model !== stats.model;
+  // A server that was away may be another one, and a model that was loaded anew another network.
+  const other = !tradeoff || lost || identity(before) !== identity(stats);
   if (other || String(stats.thresholds) !== String(before?.thresholds)) await network(other);
   lost = false;
   about();
   live.show(stats);
   threshold.live(stats);
-  state(stats.ready ? "ready" : "stopping", stats.ready ? "on" : "off");
+  state(stats.ready ? "ready" : "not ready: it loads a model or stops", stats.ready ? "on" : "off");
 }
+
+const identity = ({ model, arch, method, exits }) => JSON.stringify([model, arch, method, Object.keys(exits)]);
 
 // Reads the sweep again: of another model, or because other thresholds are in force.
 async function network(other) {
@@ -71,8 +73,8 @@ function state(text, kind) {
 function trouble(error) {
   lost = true;
   if (error instanceof Refused) {
-    if (error.status === 404) model = null; // it was unloaded
-    state(error.status === 503 ? "loading" : error.message, "off");
+    if (error.status === 404) model = null; // another server, which has no such model
+    state(error.message, "off");
   } else if (error instanceof TypeError || error.name === "TimeoutError") {
     state("no connection, trying again", "off");
   } else {
@@ -110,10 +112,13 @@ function commands(value) {
   const token = bearer() ? ' -H "Authorization: Bearer $TOKEN"' : "";
   const path = query("/predict", { model, threshold: value });
   return {
-    serve: `exitkit serve ${stats?.model ?? ""}${value === null ? "" : ` --threshold ${value}`}`,
+    serve: `exitkit serve ${quoted(stats?.model ?? "")}${value === null ? "" : ` --threshold ${value}`}`,
     ask: `curl${token} -F file=@image.png '${location.origin}${path}'`,
   };
 }
+
+// A name as one word for a shell, whatever stands in it.
+const quoted = (name) => (/^[\w.-]*$/.test(name) ? name : `'${name.replaceAll("'", `'\\''`)}'`);
 
 function tab() {
   const drawing = byId("by-drawing").checked;

@@ -113,10 +113,11 @@ export function legend(stats, exits) {
   write(byId("key-requests"), `last second ${whole.at(-1)}, at most ${Math.max(...whole)}`);
   for (const p of ["p50", "p95", "p99"]) write(byId(`key-${p}`), ms(stats.latency_ms[p]));
   const place = byId("key-exits");
-  if (place.children.length === exits.length) return;
-  place.replaceChildren(...exits.map((exit, k) => {
-    const swatch = element("i", { class: "swatch" });
-    swatch.style.opacity = strength(k, exits.length);
-    return element("span", {}, swatch, `exit ${exit}`);
-  }));
+  if (place.children.length !== exits.length)
+    place.replaceChildren(...exits.map((exit, k) => {
+      const swatch = element("i", { class: "swatch" });
+      swatch.style.opacity = strength(k, exits.length);
+      return element("span", {}, swatch, element("span"));
+    }));
+  exits.forEach((exit, k) => write(place.children[k].lastChild, `exit ${exit}`));
 }

@@ -2,6 +2,7 @@
 
 import * as charts from "/page/charts.js";
 import { bar, byId, element, rows, write } from "/page/element.js";
+import { fitted } from "/page/scale.js";
 import { ms, number, percent, rate } from "/page/words.js";
 
 let last = null; // what was shown last, to be drawn again at another width
@@ -27,7 +28,7 @@ export function show(stats) {
   if (byId("seconds").open) table(stats, exits);
 }
 
-export function draw() {
+function draw() {
   if (last) charts.draw(last.history, Object.keys(last.exits).map(Number));
 }
 
@@ -35,11 +36,12 @@ export function draw() {
 function stages(stats, exits) {
   const place = byId("stages");
   if (place.children.length !== exits.length)
-    place.replaceChildren(...exits.map((exit) => element("li", {},
-      element("span", { class: "name" }, `exit ${exit}`), bar(0),
+    place.replaceChildren(...exits.map(() => element("li", {},
+      element("span", { class: "name" }), bar(0),
       element("span", { class: "left" }), element("span", { class: "waits" }))));
   exits.forEach((exit, k) => {
-    const [, fill, left, waits] = place.children[k].children;
+    const [name, fill, left, waits] = place.children[k].children;
+    write(name, `exit ${exit}`);
     const count = stats.exits[exit], share = stats.images ? count / stats.images : 0;
     fill.firstChild.style.width = `${(100 * share).toFixed(2)}%`;
     fill.firstChild.style.opacity = charts.strength(k, exits.length);
@@ -52,7 +54,8 @@ function table(stats, exits) {
   const names = ["seconds ago", "requests", "images", "p50", "p95", "p99", ...exits.map((exit) => `exit ${exit}`)];
   const head = byId("seconds-head");
   if (head.children.length !== names.length)
-    head.replaceChildren(...names.map((name) => element("th", { scope: "col" }, name)));
+    head.replaceChildren(...names.map(() => element("th", { scope: "col" })));
+  names.forEach((name, k) => write(head.children[k], name));
   rows(byId("seconds-rows"), [...stats.history].reverse().map((row) => [
     String(row.age_s), number(row.requests), number(row.images),
     ms(row.p50_ms), ms(row.p95_ms), ms(row.p99_ms), ...exits.map((exit) => number(row.exits[exit] ?? 0)),
@@ -61,5 +64,5 @@ function table(stats, exits) {
 
 export function setup() {
   byId("seconds").addEventListener("toggle", () => last && show(last));
-  addEventListener("resize", draw);
+  fitted(byId("chart-requests"), draw); // as wide as the other two
 }

@@ -44,13 +44,13 @@ export function path(points) {
   return text;
 }
 
-// Calls `draw(width)` now and whenever the width of `place` is another one.
+// Calls `draw` now and whenever the width of `place` is another one, unless it has none.
 export function fitted(place, draw) {
   let width = 0;
   const watch = new ResizeObserver(() => {
     if (place.clientWidth === width) return;
     width = place.clientWidth;
-    if (width) draw(width);
+    if (width) draw();
   });
   watch.observe(place);
 }

@@ -1,14 +1,16 @@
-"""Live numbers: charts of the last minute, and a server that goes and comes back."""
+"""Live numbers: charts of the last minute, of the model that was chosen."""
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
-from playwright.sync_api import expect
+from playwright.sync_api import Page, expect
 from visits import Picture, Visits
 
+from exitkit import bundle
+from exitkit.policy.policy import Policy
 from exitkit.serve import server
 
 
@@ -62,26 +64,6 @@ def test_nothing_is_asked_while_nobody_looks(url: str, visit: Visits) -> None:
         )
 
 
-def test_the_page_works_again_after_the_server_was_restarted(
-    colours: Path, visit: Visits, file: Callable[..., Picture]
-) -> None:
-    visit.allow("ERR_CONNECTION|ERR_EMPTY_RESPONSE|status of 503")
-    with server(colours, threads=1) as url:
-        page = visit(url)
-        expect(page.locator("#state")).to_have_text("ready")
-    expect(page.locator("#state")).to_have_text("no connection, trying again")
-    page.locator("#file").set_input_files([file("red")])
-    expect(page.locator("#headline .error")).to_have_text("The server cannot be reached.")
-    with server(colours, threads=1, threshold=1.0, port=urlsplit(url).port or 0):
-        expect(page.locator("#state")).to_have_text("ready")
-        # The image that had no answer is asked about again, with the threshold of this server.
-        expect(page.locator("#headline .label")).to_have_text("red")
-        expect(page.locator("#exits li").nth(1)).to_have_class("taken")
-        page.locator("#file").set_input_files([file("blue")])
-        expect(page.locator("#headline .label")).to_have_text("blue")
-        page.close()
-
-
 def test_another_model_can_be_chosen(
     colours: Path, tmp_path: Path, visit: Visits, file: Callable[..., Picture]
 ) -> None:
@@ -98,4 +80,43 @@ def test_another_model_can_be_chosen(
         expect(page).to_have_title("other · exitkit")
         expect(page.locator("#command-serve")).to_have_text("exitkit serve other")
         expect(page.locator("#live-answered")).to_have_text("1")
+        page.close()
+
+
+def number(folder: Path, *exits: int) -> None:
+    """Give the exits of a bundle other numbers."""
+    manifest = bundle.read_manifest(folder)
+    segments = [
+        replace(one, exit=exit_) for one, exit_ in zip(manifest.segments, exits, strict=True)
+    ]
+    Policy(manifest.network, exits, (0.6,), (1.0, 0.5)).write(folder / bundle.POLICY)
+    bundle.write_manifest(folder, replace(manifest, segments=tuple(segments)))
+
+
+def shows(page: Page, *exits: int) -> None:
+    """Expect these exits wherever the page names them."""
+    names = [f"exit {exit_}" for exit_ in exits]
+    for place in ("#exits .name", "#stages .name", "#key-exits > span"):
+        expect(page.locator(place)).to_have_text(names)
+    expect(page.locator("#seconds-head th")).to_contain_text(["p99", *names])
+    expect(page.locator("#changes th")).to_contain_text([f"leave at {name}" for name in names])
+    expect(page.locator("#about")).to_contain_text(f"exits {', '.join(map(str, exits))}")
+
+
+def test_exits_are_those_of_the_model_that_was_chosen_or_loaded_anew(
+    colours: Path, tmp_path: Path, visit: Visits
+) -> None:
+    other = shutil.copytree(colours, tmp_path / "other")
+    number(other, 1, 3)
+    with server(colours, other, threads=1) as url:
+        page = visit(url)
+        expect(page.locator("#state")).to_have_text("ready")
+        page.locator("#seconds summary").click()
+        shows(page, 2, 4)
+        page.locator("#model").select_option("other")
+        shows(page, 1, 3)
+        number(other, 5, 6)
+        load = httpx.post(f"{url}/v2/repository/models/other/load", timeout=60)
+        load.raise_for_status()
+        shows(page, 5, 6)
         page.close()
