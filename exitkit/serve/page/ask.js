@@ -94,6 +94,7 @@ async function conclude(answer, fresh, alone) {
 
 function fail(error) {
   const text = error instanceof Refused ? error.message : "The server cannot be reached.";
+  answers = files.map(() => ({ error: text }));
   exits.fail(text);
   if (files.length > 1) gallery.fail(text);
   write(byId("said"), text);

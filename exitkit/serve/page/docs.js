@@ -55,8 +55,12 @@ function route(path, verb, about) {
   return element("details", "card", head, inside);
 }
 
-const table = await read("/openapi.json");
-document.getElementById("summary").textContent = `${table.info.summary} Version ${table.info.version}.`;
+const summary = document.getElementById("summary");
+const table = await read("/openapi.json").catch((error) => {
+  summary.textContent = `The API's description did not come (${error.message}). Load this page again.`;
+  throw error;
+});
+summary.textContent = `${table.info.summary} Version ${table.info.version}.`;
 const groups = new Map();
 for (const [path, verbs] of Object.entries(table.paths))
   for (const [verb, about] of Object.entries(verbs)) {

@@ -12,7 +12,7 @@ export function open(files, choose) {
   addresses = files.map((file) => URL.createObjectURL(file));
   tiles = files.map((file, k) => {
     const made = element("button", { type: "button" },
-      element("img", { src: addresses[k], alt: "" }),
+      picture(addresses[k]),
       element("span", { class: "says" }, "…"), element("span", { class: "facts" }, file.name));
     made.addEventListener("click", () => choose(k));
     return made;
@@ -27,6 +27,13 @@ export function close() {
   [tiles, addresses] = [[], []];
   byId("tiles").replaceChildren();
   byId("gallery").hidden = true;
+}
+
+// A thumbnail; what is no image leaves its place empty.
+function picture(address) {
+  const made = element("img", { src: address, alt: "", decoding: "async" });
+  made.addEventListener("error", () => made.removeAttribute("src"), { once: true });
+  return made;
 }
 
 // An exit has answered for one of them; later exits replace what it said.

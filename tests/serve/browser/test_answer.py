@@ -127,17 +127,6 @@ def test_names_of_classes_and_files_are_text(
         expect(page.locator("#exits .says").first).to_have_text(name)
         expect(page.locator("#tiles .says").first).to_have_text(name)
         expect(page.locator("#name")).to_have_text(folder.name)
+        expect(page.locator("#command-serve")).to_have_text(f"exitkit serve '{folder.name}'")
         assert page.locator("#tiles img").count() == 2
         page.close()
-
-
-def test_the_server_s_refusal_is_shown_in_words(
-    url: str, visit: Visits, file: Callable[..., Picture]
-) -> None:
-    visit.allow("status of 400")
-    page = visit(url)
-    give(page, {**file("red"), "buffer": b"no image"})
-    expect(page.locator("#headline .error")).to_contain_text("cannot be decoded")
-    expect(page.locator("#said")).to_contain_text("cannot be decoded")
-    give(page, file("blue"))
-    expect(page.locator("#headline .label")).to_have_text("blue")
