@@ -48,6 +48,8 @@ form.addEventListener("submit", (event) => {
   const given = field.value.trim();
   field.value = "";
   if (!given || !waiting) return;
+  // The browser would not even send it.
+  if (!/^[!-~]+$/.test(given)) return write(complaint, "A token is of ASCII characters without spaces. Try another one.");
   sessionStorage.setItem(KEY, given);
   const { go } = waiting;
   waiting = null;

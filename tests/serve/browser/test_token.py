@@ -27,7 +27,14 @@ def test_the_page_asks_for_the_token_and_says_when_it_is_wrong(
     expect(field).to_be_focused()
     expect(page.locator("main")).to_be_hidden()
     expect(page.locator("#gate-error")).to_be_hidden()
-    field.fill("open barley")
+    for typed, says in (
+        ("“open-sesame”", "of ASCII characters"),
+        ("open barley", "without spaces"),
+    ):
+        field.fill(typed)
+        page.keyboard.press("Enter")
+        expect(page.locator("#gate-error")).to_contain_text(says)
+    field.fill("open-barley")
     page.keyboard.press("Enter")
     expect(page.locator("#gate-error")).to_have_text(
         "The server did not accept this token. Try another one."
