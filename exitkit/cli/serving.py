@@ -9,19 +9,23 @@ from typing import Any
 from exitkit.errors import ConfigError, unknown
 from exitkit.serve.limits import Limits
 from exitkit.serve.replicas import REQUESTS, Replicas, parse
-from exitkit.serve.settings import Settings
+from exitkit.serve.settings import LAST_PORT, Settings
 
 
 def grpc_port(port: int, asked: int | None, none: bool) -> int | None:
     """Return the port of gRPC: what was asked for, or the one after HTTP's; None for none.
 
     Raises:
-        ConfigError: a port and none were asked for.
+        ConfigError: a port and none were asked for, or there is none after the last.
     """
     if none and asked is not None:
         raise ConfigError(f"--grpc-port {asked}", "--no-grpc stands beside it", "leave one out")
     if none or asked is not None:
         return asked
+    if port == LAST_PORT:
+        raise ConfigError(
+            f"--port {port}", "no port follows it for gRPC", "give --grpc-port, or --no-grpc"
+        )
     return port + 1 if port else 0
 
 

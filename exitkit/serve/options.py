@@ -145,6 +145,8 @@ def _number(value: Any) -> float:
     """Return a number or its text as a float; NaN for everything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return math.nan
+    if isinstance(value, str) and (not value.isascii() or "_" in value):
+        return math.nan  # Python reads 0_1 and digits of all scripts, JSON and others do not
     try:
         return float(value)
     except (ValueError, OverflowError):

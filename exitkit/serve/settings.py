@@ -8,6 +8,7 @@ from exitkit.serve.limits import Limits
 from exitkit.serve.replicas import Replicas
 
 HOST, PORT = "127.0.0.1", 8000
+LAST_PORT = 65535
 LOGS = ("quiet", "text", "json")
 
 
@@ -54,8 +55,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         for port in (self.port, 0 if self.grpc_port is None else self.grpc_port):
-            if not 0 <= port <= 65535:
-                raise ConfigError(f"port {port}", "no such port", "choose one from 0 to 65535")
+            if not 0 <= port <= LAST_PORT:
+                raise ConfigError(
+                    f"port {port}", "no such port", f"choose one from 0 to {LAST_PORT}"
+                )
         for name in ("threshold", "accuracy_floor"):
             share = getattr(self, name)
             if share is not None and not 0 <= share <= 1:  # true for NaN too

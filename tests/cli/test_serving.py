@@ -22,6 +22,15 @@ def test_grpc_is_beside_http_unless_told_otherwise(
     assert serving.grpc_port(port, asked, none) == taken
 
 
+def test_a_port_that_none_follows_says_what_to_do() -> None:
+    with pytest.raises(
+        ConfigError, match="no port follows it for gRPC; give --grpc-port, or --no-"
+    ):
+        serving.grpc_port(65535, None, none=False)
+    assert serving.grpc_port(65535, 9000, none=False) == 9000
+    assert serving.grpc_port(65535, None, none=True) is None
+
+
 def test_a_port_for_no_grpc_is_refused() -> None:
     with pytest.raises(ConfigError, match="--grpc-port 9: --no-grpc stands beside it"):
         serving.grpc_port(8000, 9, none=True)

@@ -6,6 +6,7 @@ import pytest
 from exitkit.errors import RequestError
 from exitkit.serve import options
 from exitkit.serve.options import Options
+from exitkit.serve.web import wishes
 
 EXITS = (2, 4)
 
@@ -55,3 +56,13 @@ def test_thresholds_follow_their_images() -> None:
 def test_wishes_that_cannot_be_met_are_refused(made, says: str) -> None:
     with pytest.raises(RequestError, match=says):
         made()
+
+
+@pytest.mark.parametrize("text", ["0_1", "٠", "０.５", "1_0e-1"])
+def test_a_number_is_written_as_json_writes_it(text: str) -> None:
+    """Python would read these."""
+    assert 0 <= float(text) <= 1
+    with pytest.raises(RequestError, match="is no number from 0 to 1"):
+        options.parse({"threshold": text}, EXITS)
+    with pytest.raises(RequestError, match="is no number of classes"):
+        wishes.read([("top", "２")], {})

@@ -86,7 +86,8 @@ def _top(value: Any) -> int:
     if value is None:
         return 0
     text = str(value)
-    if not isinstance(value, int | str) or not text.isdecimal() or len(text) > 9 or int(text) < 1:
+    number = isinstance(value, int | str) and text.isascii() and text.isdecimal()
+    if not number or len(text) > 9 or int(text) < 1:
         raise RequestError(f"top {brief(value)}", "is no number of classes", "give, say, 5")
     return int(text)
 
