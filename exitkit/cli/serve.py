@@ -7,6 +7,7 @@ import click
 
 from exitkit.cli import groups, output
 from exitkit.cli.groups import option
+from exitkit.serve import signals
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 TOKEN = "EXITKIT_TOKEN"
@@ -96,6 +97,7 @@ TOKEN = "EXITKIT_TOKEN"
         help="in hand of each replica above which there should be more of them  [default: 32]",
     ),
 )
+@signals.ending()  # until the server listens to them itself
 def command(
     bundles: tuple[str, ...],
     port: int,

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from exitkit.engine.engine import Answers
 from exitkit.serve.buckets import CONFIDENCE, IMAGES, SECONDS
@@ -35,6 +35,24 @@ class Live:
         return {**vars(self), "queued": {str(exit_): n for exit_, n in self.queued.items()}}
 
 
+def _empty() -> Table:
+    return {
+        "exits": {}, "spent": 0.0, "plain": 0.0, "refused": 0, "late": 0, "cancelled": 0,
+        "seconds": {}, "spans": {name: [0, 0.0] for name in SPANS},
+    }  # fmt: skip
+
+
+@dataclass
+class Ledger:
+    """A table and the lock that guards it: all services that count there share both.
+
+    While a model is loaded anew two of them do, the old one for the requests that hold it.
+    """
+
+    table: Table = field(default_factory=_empty)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
 class Counts:
     """Counters of one model. All methods may be called from any thread.
 
@@ -43,7 +61,7 @@ class Counts:
         macs: multiply-adds of leaving at each of them.
         plain_macs: of the network without exits.
         live: tells how the model stands.
-        table: of a model of the same name that was loaded before; it goes on counting.
+        ledger: of a model of the same name that was loaded before; it goes on counting.
     """
 
     def __init__(
@@ -52,15 +70,16 @@ class Counts:
         macs: Sequence[float],
         plain_macs: float,
         live: Callable[[], Live],
-        table: Table | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.exits, self.plain_macs, self.live = tuple(exits), plain_macs, live
-        self.table = _empty() if table is None else table
-        self._lock = threading.Lock()
+        self.ledger = Ledger() if ledger is None else ledger
+        self.table, self._lock = self.ledger.table, self.ledger.lock
         self._history = History(self.table["seconds"])
         self._macs = dict(zip(exits, macs, strict=True))
-        for exit_ in exits:
-            self.table["exits"].setdefault(str(exit_), _of_exit())
+        with self._lock:
+            for exit_ in exits:
+                self.table["exits"].setdefault(str(exit_), _of_exit())
         # By the number of an exit, to be found without making text of it.
         self._exits = {exit_: self.table["exits"][str(exit_)] for exit_ in exits}
 
@@ -130,13 +149,6 @@ class Counts:
         """Count a request whose client went away before its answer."""
         with self._lock:
             self.table["cancelled"] += 1
-
-
-def _empty() -> Table:
-    return {
-        "exits": {}, "spent": 0.0, "plain": 0.0, "refused": 0, "late": 0, "cancelled": 0,
-        "seconds": {}, "spans": {name: [0, 0.0] for name in SPANS},
-    }  # fmt: skip
 
 
 def _of_exit() -> Table:

@@ -1,6 +1,7 @@
 """One server as Ray Serve runs it: what happens in the process of each replica."""
 
 import dataclasses
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,8 @@ def application(settings: Settings, scale: Replicas, counts: Path | None) -> ser
     def build() -> FastAPI:
         logs.set_up(settings.log)
         identity.require(settings.bundles)
-        models = shelf.collect(settings, counts)
+        file = None if counts is None else counts / f"{secrets.token_hex(8)}.json"
+        models = shelf.collect(settings, file)
         models.start()
         made = app.create(models, settings)
         made.add_middleware(Unnamed)

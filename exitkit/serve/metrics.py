@@ -1,14 +1,13 @@
 """What a server counts, over all of its processes.
 
 Counts are nested tables of numbers that add up. A server of several processes has a folder in
-which each of them leaves its tables twice a second; whoever is asked sums them up. So /metrics
-and /stats say the same, whatever process answers.
+which each of them leaves its tables twice a second, in a file of its own; whoever is asked sums
+them up. So /metrics and /stats say the same, whatever process answers.
 """
 
 import asyncio
 import contextlib
-import os
-import secrets
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -19,8 +18,10 @@ import orjson
 
 from exitkit.serve import exposition, history
 from exitkit.serve.buckets import SECONDS
-from exitkit.serve.counts import Counts, Live
+from exitkit.serve.counts import Counts, Ledger, Live
 from exitkit.serve.tables import Table, sums
+
+logger = logging.getLogger(__name__)
 
 BEAT_S = 0.5
 # What a process said of its queues is old after so long: it has ended, or hangs.
@@ -30,20 +31,20 @@ STALE_S = 3.0
 class Metrics:
     """Counters of one server process: of its routes, and of its models by name.
 
-    What reads them (`text`, `models`, `stats`) may take tens of milliseconds where several
+    What reads them (`text`, `models`, `live`, `stats`) may take tens of milliseconds where several
     processes share a folder, and may be called from any thread.
 
     Args:
-        folder: that all processes of the server share; None: there is only this one.
+        file: of this process, in the folder that all processes of the server share; what stands
+            there, of one that has ended, is gone on with. None: there is only this process.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder, self._began = folder, time.monotonic()
-        # Numbers of processes are used again, and what one has counted must not be lost.
-        self._file = f"{os.getpid()}-{secrets.token_hex(4)}.json"
-        self._publishing = threading.Lock()
-        self._routes: Table = {}
-        self._tables: dict[str, Table] = {}
+    def __init__(self, file: Path | None = None) -> None:
+        before = {} if file is None or not file.exists() else orjson.loads(file.read_bytes())
+        self.file, self._began = file, before.get("began", time.monotonic())
+        self._publishing, self._failing = threading.Lock(), False
+        self._routes: Table = before.get("routes", {})
+        self._ledgers = {name: Ledger(table) for name, table in before.get("models", {}).items()}
         self._models: dict[str, Counts] = {}
 
     def of(
@@ -63,8 +64,8 @@ class Metrics:
             plain_macs: of the network without exits.
             live: tells how it stands.
         """
-        counts = Counts(exits, macs, plain_macs, live, self._tables.get(model))
-        self._tables[model], self._models[model] = counts.table, counts
+        counts = Counts(exits, macs, plain_macs, live, self._ledgers.get(model))
+        self._ledgers[model], self._models[model] = counts.ledger, counts
         return counts
 
     def forget(self, model: str) -> None:
@@ -88,6 +89,16 @@ class Metrics:
         """Return what is counted of each model, by its name; `Counts` says what stands there."""
         models: Table = self._merged(seconds=False)["models"]
         return models
+
+    def live(self, model: str, counts: Counts) -> Table:
+        """Return how a model stands in all processes; `Live` says what stands there.
+
+        Args:
+            model: its name.
+            counts: its counters here; it may have been unloaded since they were found.
+        """
+        live: Table = self._merged(seconds=False)["live"].get(model) or counts.live().to_json()
+        return live
 
     def stats(self, model: str, counts: Counts) -> dict[str, Any]:  # Any: whatever JSON can hold
         """Return the numbers of the page of a model.
@@ -122,7 +133,7 @@ class Metrics:
                 self.publish()
                 await asyncio.sleep(BEAT_S)
 
-        task = None if self.folder is None else asyncio.create_task(beat())
+        task = None if self.file is None else asyncio.create_task(beat())
         try:
             yield
         finally:
@@ -130,16 +141,25 @@ class Metrics:
                 task.cancel()
             self.publish()
 
-    def publish(self) -> None:
-        """Leave the tables of this process where the others look."""
-        if self.folder is None:
-            return
-        # Not flushed to the disk: nobody reads them after a crash of the machine.
-        path = self.folder / self._file
-        temporary = path.with_suffix(".new")
+    def publish(self) -> bytes:
+        """Leave the tables of this process where the others look; return them."""
         with self._publishing:
-            temporary.write_bytes(self._own())
-            temporary.replace(path)
+            told = self._own()
+            if self.file is not None:
+                self._write(self.file, told)
+        return told
+
+    def _write(self, file: Path, told: bytes) -> None:
+        # Not flushed to the disk: nobody reads them after a crash of the machine.
+        temporary = file.with_suffix(".new")
+        try:
+            temporary.write_bytes(told)
+            temporary.replace(file)
+            self._failing = False
+        except OSError as error:  # a full disk ends nothing that answers images
+            if not self._failing:
+                logger.warning("other processes do not learn what is counted here: %s", error)
+            self._failing = True
 
     def _own(self) -> bytes:
         # Written at one go, which no other thread can change: a copy of a moment.
@@ -148,19 +168,18 @@ class Metrics:
                 "began": self._began,
                 "at": time.monotonic(),
                 "routes": self._routes,
-                "models": self._tables,
+                "models": {name: one.table for name, one in list(self._ledgers.items())},
                 "live": {name: one.live().to_json() for name, one in list(self._models.items())},
             }
         )
 
     def _merged(self, seconds: bool = True) -> Table:
         """Return the sum over all processes of this server, with or without the last minute."""
-        if self.folder is None:
-            states = [orjson.loads(self._own())]
-        else:
-            # This process reads its own file too: sums over files that only grow never fall.
-            self.publish()
-            states = [orjson.loads(path.read_bytes()) for path in self.folder.glob("*.json")]
+        # Left where others look as well: sums over tables that only grow never fall.
+        states = [orjson.loads(self.publish())]
+        if self.file is not None:
+            others = (path for path in self.file.parent.glob("*.json") if path != self.file)
+            states += [orjson.loads(path.read_bytes()) for path in others]
         for state in () if seconds else states:
             for table in state["models"].values():
                 del table["seconds"]  # most of the work, for the page alone

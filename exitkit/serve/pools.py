@@ -47,6 +47,7 @@ def choose(folder: Path, settings: Settings) -> tuple[str, dict[str, float]]:
         done = subprocess.run(
             [sys.executable, "-m", "exitkit.serve.pools", told],
             capture_output=True, text=True, timeout=PATIENCE_S, check=True,
+            start_new_session=True,  # where no Ctrl-C reaches it, which is for its parent
         )  # fmt: skip
         tried: dict[str, float] = json.loads(done.stdout)
     except (subprocess.SubprocessError, OSError, ValueError) as error:

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from exitkit.errors import EngineError
-from exitkit.serve import garbage, logs, openfiles, shelf, tls, warmup
+from exitkit.serve import garbage, logs, openfiles, shelf, signals, tls, warmup
 from exitkit.serve.access import Access
 from exitkit.serve.intake import Held
 from exitkit.serve.limits import Limits
@@ -23,6 +23,7 @@ from exitkit.serve.ports import listen, place, reserve
 from exitkit.serve.scheduling.scheduler import LAST_RUN_S
 from exitkit.serve.settings import Settings
 from exitkit.serve.web import app
+from exitkit.serve.web.connections import LINGER_S
 from exitkit.serve.web.listener import Listener
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Echo = Callable[[str], None]
-HANGUP = getattr(signal, "SIGHUP", None)  # not on Windows
-SIGNALS = (signal.SIGINT, signal.SIGTERM, *((HANGUP,) if HANGUP else ()))
 
 
 class Server(Listener):
@@ -43,7 +42,7 @@ class Server(Listener):
         settings: of the server.
         taken: socket of HTTP.
         grpc: host:port of gRPC, held by `ports.reserve`; None: there is none.
-        signals: that it listens to: SIGHUP asks for a reload, all others stop it.
+        heard: signals that it listens to: SIGHUP asks for a reload, all others stop it.
     """
 
     def __init__(
@@ -52,13 +51,13 @@ class Server(Listener):
         settings: Settings,
         taken: socket.socket,
         grpc: str | None = None,
-        signals: tuple[signal.Signals, ...] = SIGNALS,
+        heard: tuple[signal.Signals, ...] = signals.SIGNALS,
     ) -> None:
         held = Held(models.limits.bodies_bytes)
         self.rpc = None if grpc is None else _rpc(models, settings, grpc, held)
         made = app.create(models, settings, self.rpc or contextlib.nullcontext(), held)
         super().__init__(made, models.limits, taken, tls.read(settings))
-        self.models, self.signals = models, signals
+        self.models, self.heard = models, heard
         self.reloads = threading.Event()  # set: somebody asks for one
         self._terminal = os.isatty(0)
 
@@ -71,16 +70,14 @@ class Server(Listener):
         """
         threads = [threading.Thread(target=one, name="exitkit-beside", daemon=True)
                    for one in beside]  # fmt: skip
-        for thread in threads:
-            thread.start()
-        self.run(sockets=[self.taken])
-        if self.force_exit:
-            self.models.give_up()  # what is computed ends: leaving under it would crash
-            self.models.drained = False
-        self.reloads.set()
-        for thread in threads:
-            # What is being loaded cannot be stopped, and leaving the process under it would crash.
-            thread.join(self.models.limits.drain_s + LAST_RUN_S)
+        with self.capture_signals():
+            for thread in threads:
+                thread.start()
+            self.run(sockets=[self.taken])
+            self.reloads.set()
+            for thread in threads:
+                # What is being loaded cannot be stopped; leaving the process under it would crash.
+                thread.join(self.models.limits.drain_s + LAST_RUN_S)
 
     def stop(self) -> None:
         """Stop accepting, finish, return from `serve_here`; from any thread."""
@@ -106,30 +103,27 @@ class Server(Listener):
         end = loop.call_later(models.limits.drain_s, loop.run_in_executor, None, models.give_up)
         await super().shutdown(sockets)
         end.cancel()
-        if self.rpc is not None:
-            await self.rpc.end()  # where a forced end has left it open
+        if self.force_exit:  # nothing was waited for, and nothing was ended
+            await loop.run_in_executor(None, models.give_up)
+            if self.server_state.tasks:
+                await asyncio.wait(self.server_state.tasks, timeout=LINGER_S)
+            await self.lifespan.shutdown()
+            models.drained = False
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Listen to signals, without raising them again afterwards as uvicorn does."""
-        if threading.current_thread() is not threading.main_thread():
+        with signals.handled(self._caught, self.heard):
             yield
-            return
-        before = {number: signal.signal(number, self._caught) for number in self.signals}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def _caught(self, number: int, frame: FrameType | None) -> None:
-        if number == HANGUP and not (self._terminal and hung_up()):
+        if number == signals.HANGUP and not (self._terminal and signals.hung_up()):
             self.reloads.set()
             return
-        # The second Ctrl-C does not wait.
-        self.force_exit = self.should_exit and number == signal.SIGINT
-        if self.force_exit and self.rpc is not None:
-            self.rpc.give_up()
+        if self.should_exit and number == signal.SIGINT:  # the second Ctrl-C does not wait
+            self.force_exit = True
+            if self.rpc is not None:
+                self.rpc.give_up()
         self.stop()
 
 
@@ -149,6 +143,14 @@ def run(settings: Settings, echo: Echo = logger.info) -> None:
             provider that cannot be had here, more connections than the system allows.
         BundleError: no bundle, or a damaged one.
     """
+    try:
+        with signals.raised():  # until somebody listens
+            _run(settings, echo)
+    except signals.Stopped:
+        say(echo, [farewell(True, settings.limits)])
+
+
+def _run(settings: Settings, echo: Echo) -> None:
     logs.set_up(settings.log)
     openfiles.allow(settings.limits)
     if settings.workers > 1:
@@ -166,7 +168,7 @@ def run(settings: Settings, echo: Echo = logger.info) -> None:
         running.serve_here(running.load, lambda: running.reload(lambda said: say(echo, said)))
         if running.failure is not None:
             raise running.failure
-        say(echo, [farewell(models.drained, models.limits)])
+        say(echo, [farewell(models.drained, models.limits, running.force_exit)])
 
 
 @contextlib.contextmanager
@@ -260,10 +262,13 @@ def where(url: str, grpc: str | None) -> list[str]:
     return [*told, f"ready: {url}  (docs at /docs, Ctrl-C stops)"]
 
 
-def farewell(drained: bool | None, limits: Limits) -> str:
-    """Say how a server ended."""
-    late = f"not everything was answered within {limits.drain_s:g} s"
-    return f"stopped; {'everything accepted was answered' if drained else late}"
+def farewell(drained: bool | None, limits: Limits, forced: bool = False) -> str:
+    """Say how a server ended; `forced` is one that was told not to wait."""
+    if drained:
+        return "stopped; everything accepted was answered"
+    if forced:
+        return "stopped; what the last Ctrl-C found unanswered was given up"
+    return f"stopped; not everything was answered within {limits.drain_s:g} s"
 
 
 def say(echo: Echo, lines: Iterable[str]) -> None:
@@ -278,15 +283,6 @@ def _rpc(models: Models, settings: Settings, place: str, held: Held) -> "rpc.Lis
     from exitkit.serve.rpc import listener
 
     return listener.Listener(models, settings, place, held)
-
-
-def hung_up() -> bool:
-    """Return whether the terminal is gone, which SIGHUP says too."""
-    try:
-        os.tcgetpgrp(0)
-    except OSError:
-        return True
-    return False
 
 
 def address(taken: socket.socket, settings: Settings) -> str:

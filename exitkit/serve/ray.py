@@ -13,7 +13,6 @@ import logging
 import os
 import signal
 import ssl
-import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +24,7 @@ from ray import serve
 
 from exitkit import bundle, machine
 from exitkit.errors import ConfigError, EngineError
-from exitkit.serve import deployment, pools, ports, tls
+from exitkit.serve import deployment, pools, ports, scratch, tls
 from exitkit.serve.access import Access
 from exitkit.serve.process import Echo
 from exitkit.serve.replicas import Replicas
@@ -112,11 +111,11 @@ def _own_cluster(settings: Settings, scale: Replicas) -> Iterator[Path]:
         )
     # Ray reads it from the environment alone: nothing is told to its makers.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    with tempfile.TemporaryDirectory(prefix="exitkit-") as folder:
+    with scratch.folder() as folder:
         # Its own pages and their API would be one more thing to attack.
         ray.init(LOCAL, num_cpus=cores, include_dashboard=False, logging_level=logging.WARNING)
         try:
-            yield Path(folder)
+            yield folder
         finally:
             ray.shutdown()
 

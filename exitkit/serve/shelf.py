@@ -18,8 +18,7 @@ def collect(settings: Settings, counts: Path | None = None) -> Models:
 
     Args:
         settings: of the server.
-        counts: folder that the processes of a server share for what they count; None: there is
-            one process.
+        counts: file for what this process counts, see `Metrics`; None: there is one process.
 
     Raises:
         ConfigError: two bundles of one name, or more than the limit.

@@ -1,6 +1,8 @@
 """One of several processes that answer on the same port; `workers` starts and watches it."""
 
 import contextlib
+import ctypes
+import shutil
 import signal
 import socket
 import threading
@@ -10,6 +12,7 @@ from pathlib import Path
 
 from exitkit.errors import EngineError, ExitkitError
 from exitkit.serve import garbage, logs, process, shelf
+from exitkit.serve.models import Models
 from exitkit.serve.settings import Settings
 
 OPEN = "open"
@@ -17,17 +20,20 @@ OPEN = "open"
 
 @dataclass(frozen=True)
 class Place:
-    """What all workers of a server share.
+    """Where one worker serves.
 
     Attributes:
         taken: listening socket of HTTP.
         grpc: host:port of gRPC, None where there is none.
-        counts: folder for what they count.
+        counts: file for what it counts, in a folder that all workers share.
+        beat: memory that the parent sees: rises as long as the event loop goes on; 0 before it has
+            begun, and once it ends.
     """
 
     taken: socket.socket
     grpc: str | None
     counts: Path
+    beat: ctypes.c_ulong
 
 
 @dataclass(frozen=True)
@@ -56,8 +62,6 @@ def work(settings: Settings, place: Place, parent: Connection, late: bool) -> No
         parent: hears what is said here, and says when all workers have loaded.
         late: take no connections before everything is loaded: others answer meanwhile.
     """
-    # Ctrl-C reaches all processes of a terminal; the parent passes it on in its own way.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
     logs.set_up(settings.log)
     try:
@@ -70,14 +74,32 @@ def work(settings: Settings, place: Place, parent: Connection, late: bool) -> No
     raise SystemExit(code)
 
 
+class _Server(process.Server):
+    """A server whose event loop lets the parent see that it goes on."""
+
+    def __init__(self, models: Models, settings: Settings, place: Place) -> None:
+        heard = (signal.SIGTERM, signal.SIGHUP)
+        super().__init__(models, settings, place.taken, place.grpc, heard)
+        self.beat = place.beat
+
+    async def on_tick(self, counter: int) -> bool:
+        """Go on; called ten times a second until the server is to end."""
+        self.beat.value += 1
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End; that has bounds of its own."""
+        self.beat.value = 0
+        await super().shutdown(sockets)
+
+
 class _Worker:
     def __init__(self, settings: Settings, place: Place, parent: Connection, late: bool) -> None:
         self.parent, self.late = parent, late
         self.models = shelf.collect(settings, place.counts)
         self.models.held_back = not late
-        self.server = process.Server(
-            self.models, settings, place.taken, place.grpc, (signal.SIGTERM, signal.SIGHUP)
-        )
+        self.server = _Server(self.models, settings, place)
+        self.counts, self.alone = place.counts.parent, False
         self.failure: Exception | None = None
         self._saying = threading.Lock()
 
@@ -90,6 +112,8 @@ class _Worker:
             self.server.serve_here(
                 *(() if self.late else (self._load,)), lambda: self.server.reload(self._reloaded)
             )
+        if self.alone:  # whoever made the folder was killed
+            shutil.rmtree(self.counts, ignore_errors=True)
         if isinstance(self.failure, ExitkitError):
             raise self.failure
         if self.failure is not None:
@@ -121,4 +145,5 @@ class _Worker:
         with contextlib.suppress(EOFError, OSError):
             while self.parent.recv() == OPEN:
                 self.models.held_back = False
+        self.alone = True
         self.server.stop()

@@ -54,13 +54,20 @@ class Serving:
 
 @contextmanager
 def serving(
-    *bundles: Path, limits: dict[str, Any] | None = None, ready: bool = True, **told: Any
+    *bundles: Path,
+    limits: dict[str, Any] | None = None,
+    ready: bool = True,
+    first: str = "",
+    **told: Any,
 ) -> Iterator[Serving]:
-    """Serve bundles in a process of its own until the block ends; by default wait until ready."""
+    """Serve bundles in a process of its own until the block ends; by default wait until ready.
+
+    It leads a group of processes, as a terminal's; `first` is what it runs before all else.
+    """
     settings = {"port": 0, "pool": "private", "threads": 1, "limits": limits or {}, **told}
     words = json.dumps({"bundles": [str(one) for one in bundles], **settings})
-    command = [sys.executable, "-W", "error", "-c", SCRIPT, words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-W", "error", "-c", first + SCRIPT, words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0) as process:
         assert process.stdout is not None
         running = Serving(process, process.stdout)
         try:

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +140,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_metrics import EXITS, MACS, PLAIN, answers, live
 from exitkit.serve.metrics import Metrics
-metrics = Metrics(Path({folder!r}))
+metrics = Metrics(Path({folder!r}, "theirs.json"))
 counts = metrics.of("m", EXITS, MACS, PLAIN, lambda: live({{2: 3, 4: 0}}, threshold=0.3))
 for line in sys.stdin:
     counts.answered(answers([2, 2], [0.9, 0.8]), 0.5)
@@ -151,7 +152,7 @@ for line in sys.stdin:
 
 def test_processes_of_one_server_count_together(tmp_path: Path) -> None:
     code = WORKER.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
-    ours = Metrics(tmp_path)
+    ours = Metrics(tmp_path / "ours.json")
     counts = ours.of("m", EXITS, MACS, PLAIN, live)
     counts.answered(answers([2, 4], [0.6, 0.6]), 0.001)
     ours.responded("predict", 200, 0.001)
@@ -180,23 +181,64 @@ def test_processes_of_one_server_count_together(tmp_path: Path) -> None:
     assert table["latency_ms"]["p95"] == pytest.approx(500, rel=0.03)
 
 
-def test_processes_of_the_same_number_do_not_overwrite_each_other(tmp_path: Path) -> None:
-    """Numbers of processes are used again."""
+def test_a_process_goes_on_counting_for_one_that_has_ended(tmp_path: Path) -> None:
+    """So that nothing is lost, and a place where many die does not fill with their files."""
     for _ in range(2):
-        one = Metrics(tmp_path)
-        one.of("m", EXITS, MACS, PLAIN, live).answered(answers([2], [0.9]), 0.01)
+        one = Metrics(tmp_path / "1.json")
+        counts = one.of("m", EXITS, MACS, PLAIN, live)
+        counts.answered(answers([2], [0.9]), 0.01)
+        one.responded("predict", 200, 0.01)
         one.publish()
-    assert values(one)['exitkit_exits_taken_total{exit="2",model="m"}'] == 2
+    found = values(one)
+    assert found['exitkit_exits_taken_total{exit="2",model="m"}'] == 2
+    assert found['exitkit_requests_total{route="predict",status="200"}'] == 2
+    assert one.stats("m", counts)["latency_ms"]["requests"] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["1.json"]
+
+
+class Interrupted(float):
+    """A number that lets another thread count while it is being added."""
+
+    def __new__(cls, number: float, other: threading.Thread) -> "Interrupted":
+        made = super().__new__(cls, number)
+        made.other = other  # type: ignore[attr-defined]
+        return made
+
+    def __radd__(self, before: float) -> float:
+        self.other.start()  # type: ignore[attr-defined]
+        self.other.join(0.2)
+        return before + float(self)
+
+
+def test_a_model_that_is_loaded_anew_and_the_one_before_count_together() -> None:
+    metrics = Metrics()
+    old = metrics.of("m", EXITS, MACS, PLAIN, live)
+    new = metrics.of("m", EXITS, MACS, PLAIN, live)
+    other = threading.Thread(target=new.worked, args=("queue", 2.0))
+    old.worked("queue", Interrupted(1.0, other))
+    other.join()
+    assert metrics.models()["m"]["spans"]["queue"][1] == 3.0
+
+
+def test_a_folder_that_cannot_be_written_is_said_once_and_ends_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = Metrics(tmp_path / "gone" / "1.json")
+    one.responded("predict", 200, 0.01)
+    assert values(one)['exitkit_requests_total{route="predict",status="200"}'] == 1
+    assert values(one)['exitkit_requests_total{route="predict",status="200"}'] == 1
+    assert len(caplog.records) == 1
+    assert "do not learn what is counted here" in caplog.text
 
 
 def test_an_ended_process_leaves_its_counters_and_no_queue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone = Metrics(tmp_path)
+    gone = Metrics(tmp_path / "gone.json")
     gone.of("m", EXITS, MACS, PLAIN, lambda: live({2: 9, 4: 0})).answered(answers([2], [0.9]), 1.0)
     gone.publish()
     monkeypatch.setattr("exitkit.serve.metrics.STALE_S", -1.0)
-    ours = Metrics(tmp_path)
+    ours = Metrics(tmp_path / "ours.json")
     ours.of("m", EXITS, MACS, PLAIN, live)
     found = values(ours)
     assert found['exitkit_exits_taken_total{exit="2",model="m"}'] == 1

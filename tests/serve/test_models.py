@@ -1,17 +1,16 @@
 """Several models in one server, swapped, refused and unloaded while requests run."""
 
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import numpy as np
 import onnx
 import pytest
+from asking import asked
 from onnx import numpy_helper
 
 from exitkit import bundle
@@ -24,7 +23,6 @@ from exitkit.serve.settings import Settings
 
 Paint = Callable[..., bytes]
 Write = Callable[[Path], Path]
-ASKERS = 4
 CLASSES = ("red", "green", "blue")
 
 
@@ -65,6 +63,10 @@ def states(models: Models) -> dict[str, tuple[str, str]]:
     return {entry.name: (entry.state, entry.reason) for entry in models.index()}
 
 
+def colours(paint: Paint) -> dict[str, bytes]:
+    return {"red": paint(250, 5, 5), "green": paint(5, 250, 5), "blue": paint(5, 5, 250)}
+
+
 def swap(place: Path, aside: Path) -> None:
     """Let two folders change their names, as an export that replaces a bundle does."""
     place.rename(place.with_name("third"))
@@ -72,50 +74,23 @@ def swap(place: Path, aside: Path) -> None:
     place.with_name("third").rename(aside)
 
 
-@contextmanager
-def asked(url: str, paint: Paint) -> Iterator[list[tuple[str, int]]]:
-    """Ask for red, green and blue images without a pause; yield label, as asked, and exit."""
-    pictures = dict(
-        zip(CLASSES, (paint(250, 5, 5), paint(5, 250, 5), paint(5, 5, 250)), strict=True)
-    )
-    found: list[tuple[str, int]] = []
-    over = threading.Event()
-
-    def ask() -> None:
-        with httpx.Client(timeout=30) as client:
-            while not over.is_set():
-                for colour, picture in pictures.items():
-                    response = client.post(f"{url}/predict", files={"file": picture})
-                    answer = response.raise_for_status().json()
-                    assert answer["label"] == colour
-                    found.append((colour, answer["exit"]))
-
-    with ThreadPoolExecutor(ASKERS) as pool:
-        asking = [pool.submit(ask) for _ in range(ASKERS)]
-        try:
-            yield found
-        finally:
-            over.set()
-    for one in asking:
-        one.result()
-
-
 def test_reloads_under_load_drop_and_mix_nothing(
     tmp_path: Path, bundle_at: Write, paint: Paint
 ) -> None:
     place = bundle_at(tmp_path / "colours")
     aside = write_other(tmp_path / "aside" / "colours", bundle_at)
-    with server(place, threads=1) as url, asked(url, paint) as found:
+    with server(place, threads=1) as url, asked(url, **colours(paint)) as found:
         for exit_ in (4, 2, 4, 2):
-            before = len(found)
+            before = found.came.total()
             swap(place, aside)
             httpx.post(f"{url}/v2/repository/models/colours/load", timeout=60).raise_for_status()
             answer = httpx.post(f"{url}/predict", files={"file": paint(250, 5, 5)}).json()
             assert (answer["label"], answer["exit"]) == ("red", exit_)
-            assert len(found) > before
+            assert found.came.total() > before
         beside = httpx.get(f"{url}/tradeoff").json()["measured"]["beside"]
         assert beside > 0
-    assert {exit_ for _, exit_ in found} == {2, 4}
+    assert set(found.came) == {"200 red", "200 green", "200 blue"}
+    assert found.exits == {2, 4}
 
 
 @pytest.mark.parametrize("damage", ["cut", "edited", "gone", "no manifest", "another policy"])
@@ -151,16 +126,15 @@ def test_files_that_change_on_disk_change_no_answer(
     tmp_path: Path, bundle_at: Write, paint: Paint
 ) -> None:
     place = bundle_at(tmp_path / "colours")
-    with server(place, threads=1) as url, asked(url, paint) as found:
+    with server(place, threads=1) as url, asked(url, **colours(paint)) as found:
         for file in sorted(place.iterdir()):
             file.write_bytes(b"\xff" * 1000)
             time.sleep(0.05)
         shutil.rmtree(place)
-        before = len(found)
-        while len(found) < before + 50:
-            time.sleep(0.01)
+        found.wait_for(50)
         assert httpx.get(f"{url}/tradeoff").status_code == 200
         assert httpx.get(f"{url}/v2/models/colours").status_code == 200
+    assert set(found.came) == {"200 red", "200 green", "200 blue"}
 
 
 def test_a_bundle_that_is_replaced_while_it_is_loaded_is_refused(

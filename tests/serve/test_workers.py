@@ -5,23 +5,21 @@ import os
 import pickle
 import re
 import signal
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 import tritonclient.grpc as triton
+from asking import ASKERS, asked
 from serving import LATEST_S, Serving, serving
 
 from exitkit.errors import BundleError, ConfigError, Overloaded
+from exitkit.serve.metrics import BEAT_S
 
 Paint = Callable[..., bytes]
 Write = Callable[[Path], Path]
-ASKERS = 6
 
 
 def children(pid: int) -> set[int]:
@@ -46,36 +44,6 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
-
-
-@contextlib.contextmanager
-def asked(url: str, picture: bytes) -> Iterator["Counter[str]"]:
-    """Ask without a pause, half of the time on a new connection; count what came of it."""
-    found: Counter[str] = Counter()
-    over = threading.Event()
-
-    def ask() -> None:
-        while not over.is_set():
-            with httpx.Client(timeout=60) as client:
-                for _ in range(5):
-                    try:
-                        response = client.post(f"{url}/predict", files={"file": picture})
-                    except httpx.ConnectError:
-                        found["no connection"] += 1
-                        time.sleep(0.05)
-                    except httpx.TransportError:
-                        found["broken"] += 1
-                    else:
-                        found[f"{response.status_code} {response.json().get('label')}"] += 1
-
-    with ThreadPoolExecutor(ASKERS) as pool:
-        asking = [pool.submit(ask) for _ in range(ASKERS)]
-        try:
-            yield found
-        finally:
-            over.set()
-    for one in asking:
-        one.result()
 
 
 @pytest.fixture(scope="module")
@@ -111,31 +79,29 @@ def test_grpc_is_answered_by_all_workers_together(pair: tuple[Serving, str]) -> 
 def test_a_worker_that_is_killed_is_replaced_and_the_other_answers(
     colours: Path, paint: Paint
 ) -> None:
-    with serving(colours, workers=2) as running, asked(running.url, paint(250, 5, 5)) as found:
+    with serving(colours, workers=2) as running, asked(running.url, red=paint(250, 5, 5)) as found:
         first = children(running.process.pid)
         assert len(first) == 2
-        until(lambda: found.total() > 100)
+        found.wait_for(100)
         os.kill(min(first), signal.SIGKILL)
         said = running.until("worker ")[-1]
         assert re.fullmatch(r"worker [12] ended by signal 9; another one starts in 1 s", said)
-        before = found.total()
-        until(lambda: found.total() > before + 20)
+        found.wait_for(20)
         running.until(f"{said[:8]} answers")
-        before = found.total()
-        until(lambda: found.total() > before + 100)
+        found.wait_for(100)
         now = children(running.process.pid)
         assert len(now) == 2
         assert len(now & first) == 1
-    assert set(found) <= {"200 red", "broken"}
-    assert found["broken"] <= ASKERS  # those whose requests the dead one had
+    assert set(found.came) <= {"200 red", "broken"}
+    assert found.came["broken"] <= ASKERS  # those whose requests the dead one had
 
 
 def test_signals_reach_all_workers(tmp_path: Path, bundle_at: Write, paint: Paint) -> None:
     """SIGHUP reloads one after the other; SIGTERM lets all answer what they have."""
     place = bundle_at(tmp_path / "one")
-    with serving(place, workers=2) as running, asked(running.url, paint(250, 5, 5)) as found:
+    with serving(place, workers=2) as running, asked(running.url, red=paint(250, 5, 5)) as found:
         workers = children(running.process.pid)
-        until(lambda: found.total() > 100)
+        found.wait_for(100)
         running.process.send_signal(signal.SIGHUP)
         assert running.until("worker 1: ")[-1] == "worker 1: reloaded: model 'one'"
         assert running.until("worker 2: ") == ["worker 2: reloaded: model 'one'"]
@@ -145,12 +111,12 @@ def test_signals_reach_all_workers(tmp_path: Path, bundle_at: Write, paint: Pain
             said = running.until(f"worker {number}: ")[-1]
             assert said.startswith(f"worker {number}: not reloaded: model 'one'")
         assert httpx.get(f"{running.url}/v2/health/ready").status_code == 200
-        assert set(found) == {"200 red"}
+        assert set(found.came) == {"200 red"}
         running.process.send_signal(signal.SIGTERM)
         assert running.end() == ["stopped; everything accepted was answered"]
         assert running.process.returncode == 0
         assert not [pid for pid in workers if alive(pid)]
-    assert set(found) <= {"200 red", "no connection"}
+    assert set(found.came) <= {"200 red", "no connection"}
 
 
 def test_workers_end_when_their_parent_is_gone(colours: Path) -> None:
@@ -201,3 +167,63 @@ def test_errors_travel_between_processes_whole() -> None:
         assert str(again) == "a: b; c"
         assert vars(again) == vars(error)
     assert isinstance(pickle.loads(pickle.dumps(ConfigError("a", "b", "c"))), ConfigError)
+
+
+def test_a_worker_that_hangs_is_replaced_and_the_other_answers(colours: Path, paint: Paint) -> None:
+    soon = "from exitkit.serve import slots; slots.HANGS_S = 3"
+    with (
+        serving(colours, workers=2, first=soon) as running,
+        asked(running.url, red=paint(250, 5, 5)) as found,
+    ):
+        found.wait_for(100)
+        first = children(running.process.pid)
+        os.kill(max(first), signal.SIGSTOP)
+        said = running.until("worker ")[-1]
+        assert said.endswith(" lives, but hangs; it is ended")
+        running.until(f"{said[:8]} ended by signal 9")
+        running.until(f"{said[:8]} answers")
+        found.wait_for(100)
+        assert len(children(running.process.pid) & first) == 1
+    assert set(found.came) <= {"200 red", "broken"}
+    assert found.came["broken"] <= ASKERS
+
+
+def test_workers_that_load_or_end_do_not_count_as_hanging(slow: Path, paint: Paint) -> None:
+    soon = "from exitkit.serve import slots; slots.HANGS_S = 1"
+    with (
+        serving(slow, workers=2, first=soon) as running,
+        asked(running.url, red=paint(250, 5, 5)) as found,
+    ):
+        found.wait_for(20)
+        os.kill(max(children(running.process.pid)), signal.SIGTERM)  # not the parent's
+        said = running.until("worker ")[-1]
+        assert said[8:] == " ended with exit code 0; another one starts in 1 s"
+        running.until(f"{said[:8]} answers")
+    assert set(found.came) == {"200 red"}
+
+
+def test_what_a_dead_worker_counted_goes_on(colours: Path, paint: Paint) -> None:
+    with serving(colours, workers=2) as running:
+        with asked(running.url, red=paint(250, 5, 5)) as found:
+            found.wait_for(300)
+        line = f'exitkit_requests_total{{route="predict",status="200"}} {found.came["200 red"]}.0'
+        until(lambda: line in httpx.get(f"{running.url}/metrics").text)
+        time.sleep(2 * BEAT_S)  # each has told the others
+        os.kill(max(children(running.process.pid)), signal.SIGKILL)
+        running.until("worker ")
+        for _ in range(20):
+            assert line in httpx.get(f"{running.url}/metrics").text
+        running.until("worker ")
+        for _ in range(20):
+            assert line in httpx.get(f"{running.url}/metrics").text
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_no_file_is_left_behind(
+    end: signal.Signals, colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with serving(colours, workers=2) as running:
+        assert list(tmp_path.glob("exitkit-*"))
+        running.process.send_signal(end)
+        until(lambda: not list(tmp_path.glob("exitkit-*")))

@@ -179,7 +179,7 @@ def test_a_second_ctrl_c_does_not_wait(slow: Path, tmp_path: Path) -> None:
         running.process.send_signal(signal.SIGINT)
         time.sleep(0.2)
         running.process.send_signal(signal.SIGINT)
-        assert running.end()[0].startswith("stopped; not everything was answered")
+        assert running.end()[0].startswith("stopped; what the last Ctrl-C found unanswered")
         assert any(one.exception() for one in calls)
         with pytest.raises(grpc.RpcError):
             next(answers)
