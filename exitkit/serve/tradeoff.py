@@ -3,7 +3,7 @@
 import bisect
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ class Tradeoff:
         plain_macs: of the network without exits.
         points: of one shared threshold, rising.
         chosen: the point that export chose, None where the bundle names none.
-        thresholds: in force, one per exit but the deepest.
+        thresholds: of the policy, one per exit but the deepest.
         in_force: the point of these thresholds, None where the sweep cannot tell.
         exact: whether that point stands in the sweep; otherwise it lies between two that do.
     """
@@ -42,9 +42,14 @@ class Tradeoff:
     in_force: Point | None
     exact: bool
 
-    def to_json(self) -> dict[str, Any]:  # Any: whatever JSON can hold
-        """Return the whole sweep; every number in it was computed on the tune split."""
-        table = asdict(self)
+    def to_json(self, now: Sequence[float]) -> dict[str, Any]:  # Any: whatever JSON can hold
+        """Return the whole sweep; every number in it was computed on the tune split.
+
+        Args:
+            now: thresholds in force, which `in_force` is the point of.
+        """
+        point, exact = locate(self.points, self.chosen, now)
+        table = asdict(replace(self, in_force=point, exact=exact))
         return {"split": "tune", **table}
 
 

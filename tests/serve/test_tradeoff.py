@@ -4,7 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
+import httpx
 import pytest
+from gates import held
 
 from exitkit import bundle
 from exitkit.errors import BundleError
@@ -85,3 +87,18 @@ def test_a_damaged_sweep_is_refused(colours: Path, tmp_path: Path, damage: str |
     manifest = bundle.read_manifest(folder, verify=False)
     with pytest.raises(BundleError, match=r"sweep\.json: no sweep"):
         tradeoff.read(folder, manifest, Policy.read(folder / bundle.POLICY))
+
+
+def test_the_point_in_force_is_that_of_thresholds_that_load_has_lowered(colours: Path) -> None:
+    with held(colours, accuracy_floor=0.8) as made:
+
+        def found() -> dict:
+            return httpx.get(f"{made.url}/tradeoff").json()
+
+        assert (found()["in_force"], found()["exact"]) == (found()["chosen"], True)
+        depth = made.service.depth
+        assert depth is not None
+        with depth.holding(1000, None):
+            assert httpx.get(f"{made.url}/stats").json()["thresholds"] == [0.5]
+            assert (found()["in_force"]["threshold"], found()["exact"]) == (0.5, True)
+            assert found()["thresholds"] == [0.6]  # the policy's

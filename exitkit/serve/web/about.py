@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from exitkit.serve.models import Models
 from exitkit.serve.protocol import describe, statistics
+from exitkit.serve.service import Service
 from exitkit.serve.web import openapi_infer
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
@@ -44,41 +45,67 @@ async def all_statistics(request: Request) -> Response:
 
 
 @router.get(MODEL, name="metadata", responses=openapi_infer.METADATA)
-@router.get(VERSIONED, name="metadata", responses=openapi_infer.METADATA)
-async def metadata(request: Request, model: str, version: str | None = None) -> Response:
+@router.get(
+    VERSIONED,
+    name="metadata",
+    responses=openapi_infer.METADATA,
+    openapi_extra=openapi_infer.VERSION,
+)
+async def metadata(request: Request, model: str) -> Response:
     """Describe the model's input, outputs, exits and their cost."""
-    return _json(describe.metadata(_models(request).get(model, version)))
+    return _json(describe.metadata(_model(request, model)))
 
 
 @router.get(MODEL + "/config", name="config", responses=openapi_infer.CONFIG)
-@router.get(VERSIONED + "/config", name="config", responses=openapi_infer.CONFIG)
-async def config(request: Request, model: str, version: str | None = None) -> Response:
+@router.get(
+    VERSIONED + "/config",
+    name="config",
+    responses=openapi_infer.CONFIG,
+    openapi_extra=openapi_infer.VERSION,
+)
+async def config(request: Request, model: str) -> Response:
     """Describe the model as Triton's model configuration does."""
-    return _json(describe.config(_models(request).get(model, version)))
+    return _json(describe.config(_model(request, model)))
 
 
 @router.get(MODEL + "/stats", name="statistics", responses=openapi_infer.STATISTICS)
-@router.get(VERSIONED + "/stats", name="statistics", responses=openapi_infer.STATISTICS)
-async def model_statistics(request: Request, model: str, version: str | None = None) -> Response:
+@router.get(
+    VERSIONED + "/stats",
+    name="statistics",
+    responses=openapi_infer.STATISTICS,
+    openapi_extra=openapi_infer.VERSION,
+)
+async def model_statistics(request: Request, model: str) -> Response:
     """Return how often the model and each of its stages ran, and how long they took."""
     models = _models(request)
-    models.get(model, version)
+    _model(request, model)
     return await _statistics(models, [model])
 
 
 @router.head(MODEL + "/ready", name="model_ready", include_in_schema=False)
 @router.head(VERSIONED + "/ready", name="model_ready", include_in_schema=False)
 @router.get(MODEL + "/ready", name="model_ready", responses=openapi_infer.MODEL_READY)
-@router.get(VERSIONED + "/ready", name="model_ready", responses=openapi_infer.MODEL_READY)
-async def model_ready(request: Request, model: str, version: str | None = None) -> Response:
+@router.get(
+    VERSIONED + "/ready",
+    name="model_ready",
+    responses=openapi_infer.MODEL_READY,
+    openapi_extra=openapi_infer.VERSION,
+)
+async def model_ready(request: Request, model: str) -> Response:
     """Tell whether the model takes requests."""
-    ready = _models(request).is_ready(model, version)
+    ready = _models(request).is_ready(model, request.path_params.get("version"))
     return _ready(request, {"name": model}, ready)
 
 
 def _models(request: Request) -> Models:
     models: Models = request.app.state.models
     return models
+
+
+def _model(request: Request, name: str) -> Service:
+    # Of the path: as a parameter of the function it could stand in the query too, where there is
+    # none in the path.
+    return _models(request).get(name, request.path_params.get("version"))
 
 
 async def _statistics(models: Models, names: list[str]) -> Response:

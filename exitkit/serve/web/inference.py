@@ -20,9 +20,11 @@ DIGITS = 12  # of a length; more would be no body that any limit lets pass
 
 @router.post("/models/{model}/infer", name="infer", openapi_extra=openapi_infer.INFER)
 @router.post(
-    "/models/{model}/versions/{version}/infer", name="infer", openapi_extra=openapi_infer.INFER
+    "/models/{model}/versions/{version}/infer",
+    name="infer",
+    openapi_extra=openapi_infer.INFER_VERSION,
 )
-async def infer(request: Request, model: str, version: str | None = None) -> Response:
+async def infer(request: Request) -> Response:
     """Classify images: tensors in JSON or binary, or image files as binary elements.
 
     Request parameters: `threshold` (0 to 1), `max_exit`, `deadline_ms`, `timeout` (microseconds).
@@ -32,7 +34,8 @@ async def infer(request: Request, model: str, version: str | None = None) -> Res
     arrived = clock()
     header = _header(request)
     body = await compression.read(request, _models(request).limits)
-    with _models(request).use(model, version) as service:
+    path = request.path_params
+    with _models(request).use(path["model"], path.get("version")) as service:
         if header == 0:
             asked, form = raw.read(body, service.manifest.image, arrived)
         elif (len(body) if header is None else header) > inference.INLINE_BYTES:

@@ -37,6 +37,10 @@ def _ok(schema: Json, text: str, *codes: int) -> Responses:
     return {200: content(schema, text), **dict(errors(*codes).items())}
 
 
+_MODEL: Json = {"name": "model", "in": "path", "required": True, "schema": TEXT}
+_VERSION: Json = {**_MODEL, "name": "version"}
+VERSION: Json = {"parameters": [_VERSION]}
+
 HEADER: Json = {
     "name": "Inference-Header-Content-Length",
     "in": "header",
@@ -114,7 +118,7 @@ _BINARY: Json = {"application/octet-stream": {"schema": FILE}}
 _ANSWER = content(_RESPONSE, "Outputs in the order asked for, or all; binary where asked for.")
 
 INFER: Json = {
-    "parameters": [HEADER, _PACKED],
+    "parameters": [_MODEL, HEADER, _PACKED],
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": _REQUEST}, **_BINARY},
@@ -124,6 +128,7 @@ INFER: Json = {
         **errors(400, 404, 413, 415, 429, 500, 503, 504),
     },
 }
+INFER_VERSION: Json = {**INFER, "parameters": [*INFER["parameters"], _VERSION]}
 
 _TENSOR = record(["name", "datatype", "shape"], name=TEXT, datatype=_DATATYPE, shape=several(WHOLE))
 _STRINGS: Json = {"type": "object", "additionalProperties": TEXT}

@@ -12,6 +12,7 @@ from exitkit.serve import exposition
 from exitkit.serve.models import Models
 
 router = APIRouter()
+READ = ["GET", "HEAD"]
 MEDIA = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 # Everything comes from this server: nothing is fetched from elsewhere, no inline script runs.
 HEADERS = {
@@ -37,13 +38,13 @@ def _assets() -> dict[str, Response]:
 ASSETS = _assets()
 
 
-@router.get("/", include_in_schema=False, name="page")
+@router.api_route("/", methods=READ, include_in_schema=False, name="page")
 async def page() -> Response:
     """Show the page."""
     return ASSETS["index.html"]
 
 
-@router.get("/docs", include_in_schema=False, name="docs")
+@router.api_route("/docs", methods=READ, include_in_schema=False, name="docs")
 async def docs() -> Response:
     """Show the API's documentation."""
     return ASSETS["docs.html"]
@@ -54,6 +55,7 @@ for _name, _asset in ASSETS.items():
         router.add_api_route(
             f"/page/{_name}",
             lambda asset=_asset: asset,
+            methods=READ,
             include_in_schema=False,
             name="asset",
         )
@@ -101,11 +103,15 @@ async def tradeoff(request: Request, model: str | None = None) -> Response:
     """Return the whole sweep of thresholds, and the operating point in force.
 
     `points` and `in_force` were computed on the tune split; `measured` was measured on this
-    machine when the server started.
+    machine when the server started. `thresholds` are those of the policy; load may have lowered
+    those in force, which `/stats` has.
     """
-    service = _models(request).get(model)
+    models = _models(request)
+    service = models.get(model)
+    live = await asyncio.to_thread(models.metrics.live, service.manifest.name, service.counts)
+    found = service.tradeoff.to_json(live["thresholds"])
     measured = None if service.measured is None else vars(service.measured)
-    return _json({**service.tradeoff.to_json(), "measured": measured})
+    return _json({**found, "measured": measured})
 
 
 def _models(request: Request) -> Models:

@@ -1,8 +1,8 @@
 """Routes that answer images, found and called without FastAPI.
 
 FastAPI describes them, and would call them too, but its way to a function takes longer than all
-that these do (docs/notes.md). They need nothing of it: they take the request and the parts of its
-path. Whatever stands around the routes stays as it is.
+that these do (docs/notes.md). They need nothing of it: they take the request alone. Whatever stands
+around the routes stays as it is.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class Straight:
     Args:
         app: that includes the routers.
         routers: where the routes are.
-        names: of the routes; their functions take the request and the parts of its path.
+        names: of the routes; their functions take the request.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ async def _answer(route: APIRoute, scope: Message, receive: Receive, send: Send)
         await send(message)
 
     try:
-        response = await route.endpoint(request, **request.path_params)
+        response = await route.endpoint(request)
         await response(scope, receive, watched)
     except Exception as error:
         # What has begun cannot become another answer.

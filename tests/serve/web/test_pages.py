@@ -95,6 +95,29 @@ def test_openapi_names_every_route_and_no_422(url: str) -> None:
             assert "422" not in about["responses"]
 
 
+@pytest.mark.parametrize("path", ["/", "/docs", "/page/app.js"])
+def test_whoever_looks_whether_a_page_is_there_may_ask_with_head(url: str, path: str) -> None:
+    got, headed = httpx.get(url + path), httpx.head(url + path)
+    assert (headed.status_code, headed.content) == (200, b"")
+    for name in ("content-length", "content-type", "content-security-policy"):
+        assert headed.headers[name] == got.headers[name]
+    assert set(httpx.post(url + path).headers["allow"].split(", ")) == {"GET", "HEAD"}
+
+
+def test_versions_stand_in_paths_alone(url: str) -> None:
+    table = httpx.get(f"{url}/openapi.json").json()
+    for path, verbs in table["paths"].items():
+        for about in verbs.values():
+            found = {(one["name"], one["in"]) for one in about.get("parameters", ())}
+            inside = {(name, "path") for name in re.findall(r"\{(\w+)\}", path)}
+            assert {one for one in found if one[0] in ("model", "version")} - {
+                ("model", "query")
+            } == (inside), path
+    for path in ("", "/config", "/stats", "/ready"):
+        assert httpx.get(f"{url}/v2/models/colours{path}?version=2").status_code == 200
+        assert httpx.get(f"{url}/v2/models/colours/versions/2{path}").status_code == 404
+
+
 def counts(url: str) -> dict[str, float]:
     text = httpx.get(f"{url}/metrics").text
     rows = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
