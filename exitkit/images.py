@@ -133,7 +133,8 @@ def _rgb(image: Image.Image, name: str) -> Image.Image:
             )
     elif image.mode not in LOSSLESS:
         raise BadImage(name, f"has mode {image.mode}", "convert it to 8-bit RGB or grey")
-    image = image.convert("RGB")
+    if image.mode != "RGB":  # else it would be copied
+        image = image.convert("RGB")
     return image if turn is None else image.transpose(turn)
 
 

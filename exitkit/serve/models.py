@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as brief  # names that clients send may be long
 
 from exitkit.errors import ExitkitError, RequestError
 from exitkit.serve import memory
@@ -296,4 +297,4 @@ class Models:
 
     def _unknown(self, name: str) -> UnknownModel:
         here = ", ".join(sorted({*self._entries, *self._held})) or "none"
-        return UnknownModel(f"model {name!r}", "not here", f"these are: {here}")
+        return UnknownModel(f"model {brief(name)}", "not here", f"these are: {here}")
