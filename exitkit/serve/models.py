@@ -287,7 +287,7 @@ class Models:
     def _find(self, name: str | None, version: str | None) -> _Held:
         name = self.names[0] if name is None else name
         if version not in (None, VERSION):
-            raise UnknownModel(f"version {version!r}", "not here", f"this is {VERSION!r}")
+            raise UnknownModel(f"version {brief(version)}", "not here", f"this is {VERSION!r}")
         if name in self._held:
             return self._held[name]
         entry = self._entries.get(name)
