@@ -8,25 +8,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from waiting import wait_for
 
 CLIENTS, PATIENCE_S = 8, 180
 TOKEN = "a-token"
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 HEADERS = {**AUTHORIZED, "Content-Type": "image/png"}
-
-
-def wait_for(what: Callable[[], bool]) -> None:
-    """Wait until something is so."""
-    end = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 class Started:

@@ -2,13 +2,13 @@
 
 import contextlib
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_for
 
 from exitkit.engine.engine import Engine, Segment
 from exitkit.engine.model import Model
@@ -59,16 +59,9 @@ class Held:
         for gate in self.gates:
             gate.open.set()
 
-    def wait_for(self, what: Callable[[], bool]) -> None:
-        """Wait until something is so."""
-        end = time.monotonic() + PATIENCE_S
-        while not what():
-            assert time.monotonic() < end
-            time.sleep(0.002)
-
     def wait_for_queue(self, images: int) -> None:
         """Wait until as many images are queued."""
-        self.wait_for(lambda: self.service.scheduler.waiting == images)
+        wait_for(lambda: self.service.scheduler.waiting == images)
 
 
 @contextlib.contextmanager

@@ -2,13 +2,13 @@
 
 import gzip
 import socket
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
+from waiting import wait_for
 
 from exitkit.errors import ConfigError
 from exitkit.serve import server
@@ -107,7 +107,7 @@ def test_bodies_of_all_requests_together_are_bounded(colours: Path, paint: Paint
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as holding:
             holding.sendall(head.encode() + b"\r\n\r\n" + bytes(BODY - 1))
-            until(
+            wait_for(
                 lambda: (
                     httpx.post(f"{url}/predict", content=bytes(2000), headers=PNG).status_code
                     == 429
@@ -117,7 +117,7 @@ def test_bodies_of_all_requests_together_are_bounded(colours: Path, paint: Paint
             assert refused.status_code == 429
             assert refused.headers["retry-after"] == "1"
             assert "are held for other requests, the limit is 101000" in refused.json()["error"]
-        until(
+        wait_for(
             lambda: (
                 httpx.post(f"{url}/predict", content=bytes(2000), headers=PNG).status_code != 429
             )
@@ -142,8 +142,8 @@ def test_packed_bodies_count_among_all_as_what_they_become(colours: Path, route:
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=10) as holding:
             holding.sendall(head.encode() + b"\r\n\r\n" + bytes(2000))
-            until(lambda: status() == 429)
-        until(lambda: status() == 400)
+            wait_for(lambda: status() == 429)
+        wait_for(lambda: status() == 400)
 
 
 @pytest.mark.parametrize(
@@ -185,20 +185,13 @@ def test_as_many_numbers_as_a_request_may_have_images_are_read(url: str) -> None
         assert answer.status_code == 200
 
 
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def test_a_full_queue_answers_429_and_says_when_to_come_again(slow: Path, paint: Paint) -> None:
     limits = Limits(samples=8, batch=1, queue=8)
     parts = [("file", ("x.png", paint(255, 0, 0)))] * 8
     with server(slow, limits=limits, threads=1) as url, httpx.Client(timeout=60) as client:
         with ThreadPoolExecutor(1) as pool:
             first = pool.submit(httpx.post, f"{url}/predict", files=parts, timeout=60)
-            until(lambda: 0 < client.get(f"{url}/stats").json()["queue"] < 8)
+            wait_for(lambda: 0 < client.get(f"{url}/stats").json()["queue"] < 8)
             refused = client.post(f"{url}/predict", files=parts)
         assert refused.status_code == 429
         assert int(refused.headers["retry-after"]) >= 1

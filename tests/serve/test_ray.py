@@ -15,8 +15,9 @@ import httpx
 import numpy as np
 import pytest
 from bundles import picture, segment, write_bundle
-from clusters import AUTHORIZED, CLIENTS, HEADERS, Started, asking, folder, serving, wait_for
+from clusters import AUTHORIZED, CLIENTS, HEADERS, Started, asking, folder, serving
 from tritonclient import http as triton
+from waiting import wait_for
 
 from exitkit import bundle
 

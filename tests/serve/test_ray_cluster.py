@@ -9,7 +9,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from clusters import folder, serving, started, wait_for
+from clusters import folder, serving, started
+from waiting import wait_for
 
 from exitkit.errors import ConfigError
 from exitkit.serve.replicas import Replicas, parse

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving import LATEST_S, SCRIPT, serving
+from serving import SCRIPT, serving
+from waiting import wait_for
 
 Paint = Callable[..., bytes]
 Write = Callable[[Path], Path]
@@ -73,9 +74,7 @@ def test_a_server_that_is_stopped_while_it_loads_ends_well(slow: Path, delay_s: 
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with serving(slow, port=port, ready=False) as running:
-        end = time.monotonic() + LATEST_S
-        while not _live(port):
-            assert time.monotonic() < end
+        wait_for(lambda: _live(port))
         time.sleep(delay_s)
         running.process.send_signal(signal.SIGTERM)
         running.end()
@@ -110,8 +109,7 @@ def test_under_load_nothing_that_was_accepted_is_lost(colours: Path, paint: Pain
 
     with serving(colours) as running, ThreadPoolExecutor(8) as pool:
         asking = [pool.submit(ask, running.url) for _ in range(8)]
-        while len(answered) < 100:
-            time.sleep(0.01)
+        wait_for(lambda: len(answered) >= 100)
         over.set()
         running.process.send_signal(signal.SIGTERM)
         assert {one.result() for one in asking} == {"closed"}
@@ -140,8 +138,7 @@ def test_connections_that_wait_to_be_accepted_are_not_reset(colours: Path) -> No
     with serving(colours) as running, ThreadPoolExecutor(8) as pool:
         host, port = running.url.removeprefix("http://").split(":")
         asking = [pool.submit(ask, (host, int(port))) for _ in range(8)]
-        while found.total() < 200:
-            time.sleep(0.01)
+        wait_for(lambda: found.total() >= 200)
         running.process.send_signal(signal.SIGTERM)
         running.end()
         over.set()

@@ -1,7 +1,6 @@
 """One server for the tests of this folder, and clients of it."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -29,16 +28,3 @@ def channel(both: Address) -> Iterator[grpc.Channel]:
     """Return a plain channel to that server."""
     with grpc.insecure_channel(both.grpc) as found:
         yield found
-
-
-@pytest.fixture
-def wait_for() -> Callable[[Callable[[], bool]], None]:
-    """Return what waits until something is so, and fails after a minute."""
-
-    def wait(so: Callable[[], bool]) -> None:
-        end = time.monotonic() + 60
-        while not so():
-            assert time.monotonic() < end, "waited in vain"
-            time.sleep(0.01)
-
-    return wait

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from calling import BLUE, RED, SERVICE, free_port, images, output, request
 from gates import Held, held
+from waiting import wait_for
 
 from exitkit.serve.limits import Limits
 from exitkit.serve.rpc.descriptors import CLASSES
@@ -138,7 +139,7 @@ def test_a_client_that_goes_away_stops_costing(gated: Line, way: str) -> None:
     gate.open.set()
     assert output(stays.result(), "exit_index", "<i8") == [2]
     assert not gate.came.acquire(timeout=0.1)  # nothing else was ever run
-    gated.held.wait_for(lambda: left(gated) == before + (2 if way == "stream" else 1))
+    wait_for(lambda: left(gated) == before + (2 if way == "stream" else 1))
 
 
 def test_messages_that_are_too_much_together_come_later(colours: Path) -> None:

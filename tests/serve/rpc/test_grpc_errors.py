@@ -1,6 +1,6 @@
 """What is refused over gRPC: the codes, what follows them, and that the server goes on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 import tritonclient.grpc as triton
 from calling import BLUE, RED, SERVICE, Address, images, serve, unary
 from tritonclient.utils import InferenceServerException
+from waiting import wait_for
 
 from exitkit.errors import RequestError
 from exitkit.serve.limits import Limits
@@ -195,9 +196,7 @@ def test_compressed_messages_are_refused_before_they_are_unpacked(small: Address
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_a_full_queue_says_when_to_come_again(
-    slow: Path, wait_for: Callable[[Callable[[], bool]], None]
-) -> None:
+def test_a_full_queue_says_when_to_come_again(slow: Path) -> None:
     limits = Limits(samples=16, queue=16, batch=1)
     with serve(slow, limits=limits) as both, grpc.insecure_channel(both.grpc) as channel:
         call = channel.unary_unary(SERVICE + "ModelInfer")

@@ -13,6 +13,7 @@ import pytest
 from calling import BLUE, RED, SERVICE, Address, images, serve, tensor
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.utils import InferenceServerException
+from waiting import wait_for
 
 from exitkit.serve.limits import Limits
 from exitkit.serve.rpc.descriptors import CLASSES
@@ -101,9 +102,7 @@ def test_every_exit_is_told_as_it_comes_where_that_is_asked_for(
 
 
 def test_a_client_that_does_not_read_is_given_up(
-    colours: Path,
-    paint: Callable[..., bytes],
-    wait_for: Callable[[Callable[[], bool]], None],
+    colours: Path, paint: Callable[..., bytes]
 ) -> None:
     limits = Limits(stall_s=0.5, queue=QUEUE)
     with serve(colours, limits=limits) as both, grpc.insecure_channel(both.grpc, FEW) as channel:
@@ -117,7 +116,6 @@ def test_a_client_that_does_not_read_is_given_up(
 def test_a_client_that_leaves_without_reading_is_no_failure(
     colours: Path,
     paint: Callable[..., bytes],
-    wait_for: Callable[[Callable[[], bool]], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with serve(colours, limits=Limits(queue=QUEUE)) as both:

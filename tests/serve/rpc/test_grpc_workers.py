@@ -1,13 +1,13 @@
 """Several processes that answer gRPC on one port."""
 
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 import httpx
 from calling import BLUE, RED, SERVICE, images, output, request
 from serving import serving
+from waiting import wait_for
 
 from exitkit.serve.rpc.descriptors import CLASSES
 
@@ -25,9 +25,7 @@ def ask(place: str) -> str:
         return dict(ended.trailing_metadata())["x-request-id"][:8]
 
 
-def test_all_workers_answer_and_count_together(
-    colours: Path, wait_for: Callable[[Callable[[], bool]], None]
-) -> None:
+def test_all_workers_answer_and_count_together(colours: Path) -> None:
     with serving(colours, workers=2, grpc_port=0, ready=False) as running:
         place = running.until("gRPC: ")[-1].split()[1]
         url = running.until("ready: ")[-1].split()[1]

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from waiting import wait_for
 
 from exitkit import images, machine
 from exitkit.serve import decoding, server
@@ -47,14 +48,7 @@ class Decoders:
 
     def wait_for(self, inside: int) -> None:
         """Wait until so many threads stand before a large file."""
-        until(lambda: self.inside == inside)
-
-
-def until(what: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < end
-        time.sleep(0.002)
+        wait_for(lambda: self.inside == inside)
 
 
 @pytest.fixture
@@ -63,7 +57,7 @@ def decoders(monkeypatch: pytest.MonkeyPatch, url: str, paint: Paint) -> Iterato
     monkeypatch.setattr(images, "decode", made)
     yield made
     made.words.release(10_000)
-    until(lambda: gauge(url) == made.inside == 0)
+    wait_for(lambda: gauge(url) == made.inside == 0)
 
 
 @pytest.fixture
@@ -108,7 +102,7 @@ def test_a_small_request_waits_for_one_file_of_a_large_one(
 ) -> None:
     large = occupy(decoders, pool, lambda files: ask(url, files))
     small = pool.submit(predict, url, [paint(*CLEAR)])
-    until(lambda: gauge(url) == 50 * len(large) + 1)
+    wait_for(lambda: gauge(url) == 50 * len(large) + 1)
     time.sleep(WHILE_S)  # so that the turns are over
     decoders.words.release()
     assert small.result(PATIENCE_S).json()["label"] == "red"
@@ -124,7 +118,7 @@ def test_nothing_more_is_decoded_for_who_has_left(
     with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)) as leaves:
         leaves.request("POST", "/predict", body, {"Content-Type": "application/json"})
         decoders.wait_for(1)
-    until(lambda: gauge(url) == 0)
+    wait_for(lambda: gauge(url) == 0)
     decoders.words.release(10_000)
     time.sleep(WHILE_S)
     assert decoders.decoded == 1
@@ -182,7 +176,7 @@ def test_all_models_together_decode_one_file_a_core(
             for model in ("colours", "others")
             for _ in range(each)
         ]
-        until(lambda: gauge(url) == 2 * each)
+        wait_for(lambda: gauge(url) == 2 * each)
         time.sleep(WHILE_S)
         assert decoders.inside == machine.cores()
         decoders.words.release(10_000)

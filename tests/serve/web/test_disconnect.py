@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 from gates import Held, held
+from waiting import wait_for
 
 from exitkit.serve.limits import Limits
 
@@ -30,7 +31,7 @@ def gated(colours: Path) -> Iterator[Held]:
 def gone(gated: Held) -> Gone:
     """Return what waits until one more client has left a route."""
     before = {route: counted(gated.url, route) for route in ("predict", "infer")}
-    return lambda route: gated.wait_for(lambda: counted(gated.url, route) == before[route] + 1)
+    return lambda route: wait_for(lambda: counted(gated.url, route) == before[route] + 1)
 
 
 def ask(url: str, path: str, body: bytes, media: str) -> http.client.HTTPConnection:
@@ -108,7 +109,7 @@ def test_who_has_left_holds_the_model_no_longer(colours: Path, paint: Paint, que
         leaves = ask(server.url, f"/predict{query}", paint(*CLEAR), "image/png")
         server.gates[0].wait()
         leaves.close()
-        server.wait_for(lambda: counted(server.url, "predict") == 1)
+        wait_for(lambda: counted(server.url, "predict") == 1)
         server.gates[0].open.set()
         # It would wait for a minute for a request that is not over.
         unload = f"{server.url}/v2/repository/models/colours/unload"

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from gates import Held, held
+from waiting import wait_for
 
 from exitkit import images
 from exitkit.errors import ConfigError
@@ -74,7 +75,7 @@ def test_a_full_queue_of_files_to_be_decoded_is_told_by_the_decoders_rate(
     with ThreadPoolExecutor(2) as pool:
         image = {"content": paint(*CLEAR), "headers": PNG}
         sent = [pool.submit(httpx.post, url, **image) for _ in range(2)]
-        decoding.wait_for(lambda: service.live.decoding == 2)
+        wait_for(lambda: service.live.decoding == 2)
         refused = httpx.post(url, **image)
         decoding.open()
         assert [one.result().status_code for one in sent] == [200, 200]
@@ -94,7 +95,7 @@ def test_who_waits_for_decoding_may_be_late_or_leave(decoding: Held, paint: Pain
     assert failed(decoding.url) == 1
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(url, timeout=0.3, **image)
-    decoding.wait_for(lambda: counted(decoding.url, "exitkit_cancelled_requests_total") == 1)
+    wait_for(lambda: counted(decoding.url, "exitkit_cancelled_requests_total") == 1)
     assert failed(decoding.url) == 1
 
 
@@ -133,7 +134,7 @@ def test_thresholds_sink_to_the_floor_before_anything_is_refused(
     def ask(**wishes: object) -> list[dict]:
         return httpx.post(f"{made.url}/predict", files=parts, params=wishes, timeout=60).json()
 
-    made.wait_for(lambda: stats(made)["thresholds"] == [0.6])  # whatever ran before
+    wait_for(lambda: stats(made)["thresholds"] == [0.6])  # whatever ran before
     made.gates[0].close()
     with ThreadPoolExecutor(4) as pool:
         first = pool.submit(ask)
@@ -151,7 +152,7 @@ def test_thresholds_sink_to_the_floor_before_anything_is_refused(
         used = [{row["threshold_used"] for row in one.result()} for one in (first, second, third)]
     assert used == [{0.6}, {0.6}, {0.5}]
     assert refused.status_code == 429
-    made.wait_for(lambda: stats(made)["thresholds"] == [0.6])  # and back
+    wait_for(lambda: stats(made)["thresholds"] == [0.6])  # and back
 
 
 def test_wishes_of_a_request_are_its_own_under_load(sinking: Held, paint: Paint) -> None:
