@@ -87,11 +87,9 @@ def test_refusals_are_counted_and_are_no_answers(
     load: SimpleNamespace, job: dict[str, Any]
 ) -> None:
     found = load.main.run({**job, "model": "nobody"})
-    assert found["answered"] == 0
-    assert found["status"] == {
-        "404": found["requests"] + found["status"]["404"] - found["requests"]
-    }
-    assert found["per_s"] == 0
+    assert (found["answered"], found["per_s"]) == (0, 0)
+    assert set(found["status"]) == {"404"}
+    assert found["status"]["404"] >= found["requests"] > 0
     assert np.isnan(load.samples.unpack(found["samples"])).all()
 
 
