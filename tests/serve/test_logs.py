@@ -3,49 +3,40 @@
 import json
 import logging
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
+from serving import serving
 
 from exitkit.serve import logs, server
 
 Paint = Callable[..., bytes]
-SCRIPT = """
-import sys
-from pathlib import Path
-from exitkit.serve import run
-from exitkit.serve.settings import Settings
-say = lambda line: print(line, flush=True)
-run(Settings((Path(sys.argv[1]),), port=0, pool="private", threads=1, log=sys.argv[2]), echo=say)
-"""
+Lines = Callable[[str], list[str]]
 
 
-def lines(bundle: Path, log: str, image: bytes) -> list[str]:
-    """Serve with a kind of log, ask once, and return what was written to stderr."""
-    command = [sys.executable, "-W", "error", "-c", SCRIPT, str(bundle), log]
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as running:
-        try:
-            assert running.stdout is not None
-            while not (line := running.stdout.readline()).startswith("ready: "):
-                assert line, "the server ended"
-            url = line.split()[1]
+@pytest.fixture
+def lines(colours: Path, paint: Paint, capfd: pytest.CaptureFixture[str]) -> Lines:
+    """Return what serves with a kind of log, asks twice, and returns what was said to stderr."""
+
+    def ask(log: str) -> list[str]:
+        with serving(colours, log=log) as running:
             headers = {"X-Request-Id": "first"}
-            files = [("file", ("x.png", image))] * 2
-            assert httpx.post(f"{url}/predict", files=files, headers=headers).status_code == 200
-            assert httpx.get(f"{url}/nothing").status_code == 404
-            running.send_signal(signal.SIGTERM)
-            return running.communicate(timeout=60)[1].splitlines()
-        finally:
-            running.kill()
+            files = [("file", ("x.png", paint(255, 0, 0)))] * 2
+            answer = httpx.post(f"{running.url}/predict", files=files, headers=headers)
+            assert answer.status_code == 200
+            assert httpx.get(f"{running.url}/nothing").status_code == 404
+            running.process.send_signal(signal.SIGTERM)
+            running.end()
+        return capfd.readouterr().err.splitlines()
+
+    return ask
 
 
-def test_json_lines_say_what_became_of_each_request(colours: Path, paint: Paint) -> None:
-    first, second = map(json.loads, lines(colours, "json", paint(255, 0, 0)))
+def test_json_lines_say_what_became_of_each_request(lines: Lines) -> None:
+    first, second = map(json.loads, lines("json"))
     assert first["id"] == "first"
     assert (first["route"], first["status"], first["level"]) == ("predict", 200, "INFO")
     assert (first["model"], first["images"], first["exits"]) == ("colours", 2, {"2": 2})
@@ -56,15 +47,15 @@ def test_json_lines_say_what_became_of_each_request(colours: Path, paint: Paint)
     assert "exits" not in second
 
 
-def test_text_lines_are_for_people(colours: Path, paint: Paint) -> None:
-    first, second = lines(colours, "text", paint(255, 0, 0))
+def test_text_lines_are_for_people(lines: Lines) -> None:
+    first, second = lines("text")
     assert " INFO exitkit.requests: predict 200 " in first
     assert first.endswith(" ms, colours: 2 at exit 2, id first")
     assert " none 404 " in second
 
 
-def test_a_quiet_server_writes_no_lines_of_requests(colours: Path, paint: Paint) -> None:
-    assert lines(colours, "quiet", paint(255, 0, 0)) == []
+def test_a_quiet_server_writes_no_lines_of_requests(lines: Lines) -> None:
+    assert lines("quiet") == []
 
 
 def test_a_traceback_is_one_json_line() -> None:

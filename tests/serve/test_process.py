@@ -4,14 +4,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from serving import serving
+from waiting import wait_for
 
 from exitkit.errors import BundleError, ConfigError
 from exitkit.serve import process as processes
@@ -20,46 +20,15 @@ from exitkit.serve.limits import Limits
 from exitkit.serve.settings import Settings
 
 Paint = Callable[..., bytes]
-SCRIPT = """
-import sys
-from pathlib import Path
-from exitkit.serve import run
-from exitkit.serve.limits import Limits
-from exitkit.serve.settings import Settings
-limits = Limits(samples=16, batch=1, queue=16, drain_s=float(sys.argv[3]))
-say = lambda line: print(line, flush=True)
-bundles = (Path(sys.argv[1]),)
-run(Settings(bundles, port=0, limits=limits, pool=sys.argv[2], threads=1), echo=say)
-print("torch" in sys.modules)
-"""
-
-
-@contextmanager
-def process(
-    bundle: Path, pool: str = "private", drain_s: float = 30
-) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
-    """Serve in a process of its own; yield it, its address and the lines it said first."""
-    command = [sys.executable, "-W", "error", "-c", SCRIPT, str(bundle), pool, str(drain_s)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
-        try:
-            lines: list[str] = []
-            assert running.stdout is not None
-            while not lines or not lines[-1].startswith("ready: "):
-                line = running.stdout.readline()
-                assert line, "the server ended"
-                lines.append(line.rstrip())
-            yield running, lines[-1].split()[1], lines
-        finally:
-            running.kill()
-
-
-def end(running: subprocess.Popen[str]) -> list[str]:
-    output, _ = running.communicate(timeout=60)
-    return output.splitlines()
+WELL = "stopped; everything accepted was answered"
+# A batch takes about a twentieth of a second.
+LIMITS = {"samples": 16, "batch": 1, "queue": 16}
 
 
 def test_it_says_its_operating_point_first_and_ends_on_ctrl_c(colours: Path) -> None:
-    with process(colours, pool="auto") as (running, url, lines):
+    with serving(colours, pool="auto", ready=False) as running:
+        lines = running.until("ready: ")
+        url = lines[-1].split()[1]
         assert lines[0] == "colours: deep on means, 3 classes, exits 2, 4"
         assert lines[1] == "threshold 0.6: accuracy 93.75 % (computed on the tune split)"
         assert "45.0 % of the plain network's" in lines[2]
@@ -70,40 +39,51 @@ def test_it_says_its_operating_point_first_and_ends_on_ctrl_c(colours: Path) -> 
         assert httpx.get(f"{url}/v2/health/ready").status_code == 200
         tried = httpx.get(f"{url}/tradeoff").json()["measured"]["pools_ms"]
         assert set(tried) == {"private", "shared"}
-        running.send_signal(signal.SIGINT)
-        assert end(running) == ["stopped; everything accepted was answered", "False"]
-        assert running.returncode == 0
+        running.process.send_signal(signal.SIGINT)
+        assert running.end() == [WELL]
+        assert running.process.returncode == 0
 
 
-def busy(url: str, client: httpx.Client) -> bool:
-    return 0 < client.get(f"{url}/stats").json()["queue"] < 16
+def test_a_server_that_has_answered_has_not_loaded_torch(colours: Path, paint: Paint) -> None:
+    code = (
+        "import sys; from pathlib import Path; import httpx; from exitkit.serve import server\n"
+        f"with server(Path({str(colours)!r}), threads=1) as url:\n"
+        "    answer = httpx.post(f'{url}/predict', files={'file': sys.stdin.buffer.read()})\n"
+        "print(answer.json()['label'], 'torch' in sys.modules)"
+    )
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, input=paint(250, 5, 5), capture_output=True, check=True)
+    assert done.stdout.split() == [b"red", b"False"]
+
+
+def wait_for_work(url: str) -> None:
+    """Wait until some of the images are computed, and some wait."""
+    with httpx.Client(base_url=url) as client:
+        wait_for(lambda: 0 < client.get("/stats").json()["queue"] < 16)
 
 
 def test_a_signal_lets_every_accepted_image_be_answered(slow: Path, paint: Paint) -> None:
     parts = [("file", ("x.png", paint(255, 0, 0)))] * 16
-    with process(slow) as (running, url, _), ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(httpx.post, f"{url}/predict", files=parts, timeout=60)
-        with httpx.Client() as client:
-            while not busy(url, client):
-                time.sleep(0.01)
-        running.send_signal(signal.SIGTERM)
-        assert end(running) == ["stopped; everything accepted was answered", "False"]
-        assert running.returncode == 0
+    with serving(slow, limits=LIMITS) as running, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(httpx.post, f"{running.url}/predict", files=parts, timeout=60)
+        wait_for_work(running.url)
+        running.process.send_signal(signal.SIGTERM)
+        assert running.end() == [WELL]
+        assert running.process.returncode == 0
         assert [row["label"] for row in answer.result().json()] == ["red"] * 16
         with pytest.raises(httpx.ConnectError):
-            httpx.get(url)
+            httpx.get(running.url)
 
 
 def test_what_takes_longer_than_the_drain_is_given_up_and_said(slow: Path, paint: Paint) -> None:
     parts = [("file", ("x.png", paint(255, 0, 0)))] * 16
-    with process(slow, drain_s=0.1) as (running, url, _), ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(httpx.post, f"{url}/predict", files=parts, timeout=60)
-        with httpx.Client() as client:
-            while not busy(url, client):
-                time.sleep(0.01)
-        running.send_signal(signal.SIGTERM)
-        assert end(running)[0] == "stopped; not everything was answered within 0.1 s"
-        assert running.returncode == 0
+    limits = {**LIMITS, "drain_s": 0.1}
+    with serving(slow, limits=limits) as running, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(httpx.post, f"{running.url}/predict", files=parts, timeout=60)
+        wait_for_work(running.url)
+        running.process.send_signal(signal.SIGTERM)
+        assert running.end() == ["stopped; not everything was answered within 0.1 s"]
+        assert running.process.returncode == 0
         assert answer.result().status_code == 503
         assert answer.result().json()["error"].startswith("a request: the server stopped")
 
