@@ -144,13 +144,13 @@ def run(settings: Settings, echo: Echo = logger.info) -> None:
         BundleError: no bundle, or a damaged one.
     """
     try:
-        with signals.raised():  # until somebody listens
-            _run(settings, echo)
+        with signals.raised() as again:  # until somebody listens
+            _run(settings, echo, again)
     except signals.Stopped:
         say(echo, [farewell(True, settings.limits)])
 
 
-def _run(settings: Settings, echo: Echo) -> None:
+def _run(settings: Settings, echo: Echo, again: Callable[[], None]) -> None:
     logs.set_up(settings.log)
     openfiles.allow(settings.limits)
     if settings.workers > 1:
@@ -165,6 +165,7 @@ def _run(settings: Settings, echo: Echo) -> None:
             echo(warning)
         running = _Alone(models, settings, taken, grpc, echo)
         running.settles = True
+        again()
         running.serve_here(running.load, lambda: running.reload(lambda said: say(echo, said)))
         if running.failure is not None:
             raise running.failure

@@ -32,8 +32,10 @@ def handled(handler: Handler, numbers: tuple[signal.Signals, ...] = SIGNALS) -> 
 
 
 @contextlib.contextmanager
-def raised() -> Iterator[None]:
+def raised() -> Iterator[Callable[[], None]]:
     """Let SIGINT and SIGTERM raise `Stopped` in the block, but where it handles them itself.
+
+    What is yielded raises it again where Python has lost it, in the middle of an import.
 
     SIGHUP finds nothing yet that could be loaded anew; of a terminal that is gone it stops, too.
     """
@@ -45,8 +47,12 @@ def raised() -> Iterator[None]:
             stopped = True  # once: what is ended now is not to be disturbed
             raise Stopped
 
+    def again() -> None:
+        if stopped:
+            raise Stopped
+
     with handled(stop):
-        yield
+        yield again
 
 
 @contextlib.contextmanager

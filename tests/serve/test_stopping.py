@@ -1,5 +1,6 @@
 """A server that is told to stop before it serves, or told twice, ends well and says what is so."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,19 +13,13 @@ from pathlib import Path
 import httpx
 import pytest
 from serving import LATEST_S, serving
+from waiting import wait_for
 
 from exitkit.serve import process, signals
 from exitkit.serve.limits import Limits
 
 Paint = Callable[..., bytes]
 WELL = "stopped; everything accepted was answered"
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + LATEST_S
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def commands(parent: int) -> dict[int, str]:
@@ -77,11 +72,14 @@ def test_from_the_first_line_on(
         [sys.executable, "-W", "error", "-m", "exitkit", *words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0,
     ) as running:  # fmt: skip
-        assert running.stderr is not None
-        assert running.stderr.readline().startswith("serving bundle colours")
-        time.sleep(delay_s)
-        (os.killpg if number == signal.SIGINT else os.kill)(running.pid, number)
-        _, error = running.communicate(timeout=LATEST_S)
+        try:
+            assert running.stderr is not None
+            assert running.stderr.readline().startswith("serving bundle colours")
+            time.sleep(delay_s)
+            (os.killpg if number == signal.SIGINT else os.kill)(running.pid, number)
+            _, error = running.communicate(timeout=LATEST_S)
+        finally:
+            running.kill()
     assert running.returncode == 0
     assert error == ""
 
@@ -147,4 +145,12 @@ def test_a_signal_is_raised_once_and_handlers_come_back() -> None:
     with pytest.raises(signals.Stopped), signals.raised():
         begin()
     assert ended
+
+    def lose(again: Callable[[], None]) -> None:
+        with contextlib.suppress(signals.Stopped):  # as Python does in callbacks
+            begin()
+        again()
+
+    with pytest.raises(signals.Stopped), signals.raised() as again:
+        lose(again)
     assert {number: signal.getsignal(number) for number in signals.SIGNALS} == before
