@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import httpx
+from waiting import LATEST_S
+
 SCRIPT = """
 import json, sys
 from pathlib import Path
@@ -20,14 +23,18 @@ told = json.loads(sys.argv[1])
 bundles, limits = tuple(map(Path, told.pop("bundles"))), Limits(**told.pop("limits"))
 run(Settings(bundles, limits=limits, **told), echo=lambda line: print(line, flush=True))
 """
-LATEST_S = 180
 
 
 class Serving:
-    """A running server and what it says."""
+    """A running server and what it says.
+
+    Attributes:
+        process: that it runs in.
+        url: where it answers, once it has said so; `grpc` the same, without one where it does not.
+    """
 
     def __init__(self, process: "subprocess.Popen[str]", out: IO[str]) -> None:
-        self.process, self.url = process, ""
+        self.process, self.url, self.grpc = process, "", ""
         self._lines: queue.Queue[str] = queue.Queue()
         self._reader = threading.Thread(target=self._read, args=(out,))
         self._reader.start()
@@ -44,6 +51,14 @@ class Serving:
             said.append(self._lines.get(timeout=LATEST_S))
             assert said[-1], f"the server ended and never said {begin!r}: {said}"
         return said
+
+    def refuses(self) -> bool:
+        """Whether it takes no new connection."""
+        try:
+            httpx.get(f"{self.url}/v2/health/live", timeout=LATEST_S)
+        except httpx.TransportError:
+            return True
+        return False
 
     def end(self) -> list[str]:
         """Wait for the end; return the lines until then."""
@@ -72,7 +87,10 @@ def serving(
         running = Serving(process, process.stdout)
         try:
             if ready:
-                running.url = running.until("ready: ")[-1].split()[1]
+                said = running.until("ready: ")
+                running.url = said[-1].split()[1]
+                places = [line.split()[1] for line in said if line.startswith("gRPC: ")]
+                running.grpc = "".join(places)
             yield running
         finally:
             process.kill()

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,64 +17,28 @@ import httpx
 import numpy as np
 import pytest
 from calling import BLUE, RED, SERVICE, images, output, request
+from serving import Serving, serving
+from waiting import wait_for
 
 from exitkit.serve.rpc.descriptors import CLASSES
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from exitkit.serve import process
-from exitkit.serve.limits import Limits
-from exitkit.serve.settings import Settings
-limits = Limits(samples=16, batch=2, queue=64, drain_s=float(sys.argv[2]))
-settings = Settings(
-    (Path(sys.argv[1]),), port=0, grpc_port=0, limits=limits, pool="private", threads=1, log="json"
-)
-process.run(settings, lambda line: print(line, flush=True))
-print("torch" in sys.modules)
-"""
-
-
-class Running:
-    """A serving process, where it answers, and what it said."""
-
-    def __init__(self, process: subprocess.Popen[str], errors: Path) -> None:
-        self.process, self.errors = process, errors
-        assert process.stdout is not None
-        lines: list[str] = []
-        while not lines or not lines[-1].startswith("ready: "):
-            line = process.stdout.readline()
-            assert line, errors.read_text()
-            lines.append(line.rstrip())
-        self.http = lines[-1].split()[1]
-        self.grpc = next(line.split()[1] for line in lines if line.startswith("gRPC: "))
-
-    def end(self) -> list[str]:
-        """Wait until it has ended, and return what it said last."""
-        output, _ = self.process.communicate(timeout=60)
-        assert self.process.returncode == 0, self.errors.read_text()
-        return output.splitlines()
-
-    def counted(self) -> Counter[int]:
-        """Return the inference requests that it has answered, by their status."""
-        rows = [json.loads(line) for line in self.errors.read_text().splitlines() if line[0] == "{"]
-        assert all(row["level"] == "INFO" for row in rows), rows
-        return Counter(row["status"] for row in rows if row.get("route") == "grpc:ModelInfer")
+WELL = "stopped; everything accepted was answered"
 
 
 @contextmanager
-def process(bundle: Path, folder: Path, drain_s: float = 30) -> Iterator[Running]:
-    """Serve in a process of its own."""
-    command = [sys.executable, "-W", "error", "-c", SCRIPT, str(bundle), str(drain_s)]
-    errors = folder / "errors"
-    with (
-        errors.open("w") as file,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True) as running,
-    ):
-        try:
-            yield Running(running, errors)
-        finally:
-            running.kill()
+def process(bundle: Path, drain_s: float = 30) -> Iterator[Serving]:
+    """Serve in a process of its own, with a line for each request."""
+    limits = {"samples": 16, "batch": 2, "queue": 64, "drain_s": drain_s}
+    with serving(bundle, grpc_port=0, limits=limits, log="json") as running:
+        yield running
+        assert running.process.returncode == 0
+
+
+def counted(log: str) -> Counter[int]:
+    """Return the inference requests that a server has answered, by their status."""
+    rows = [json.loads(line) for line in log.splitlines()]
+    assert all(row["level"] == "INFO" for row in rows), rows
+    return Counter(row["status"] for row in rows if row.get("route") == "grpc:ModelInfer")
 
 
 COLOURS = images(RED, BLUE)
@@ -99,20 +62,22 @@ def ask(place: str, found: Counter[str], began: threading.Semaphore) -> None:
             began.release()
 
 
-def test_a_signal_lets_every_accepted_call_be_answered(slow: Path, tmp_path: Path) -> None:
+def test_a_signal_lets_every_accepted_call_be_answered(
+    slow: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     found: Counter[str] = Counter()
     began = threading.Semaphore(0)
-    with process(slow, tmp_path) as running, ThreadPoolExecutor(8) as pool:
+    with process(slow) as running, ThreadPoolExecutor(8) as pool:
         asking = [pool.submit(ask, running.grpc, found, began) for _ in range(8)]
         for _ in range(12):
             assert began.acquire(timeout=60)
         running.process.send_signal(signal.SIGTERM)
-        assert running.end() == ["stopped; everything accepted was answered", "False"]
+        assert running.end() == [WELL]
         for one in asking:
             one.result()
-    counted = running.counted()
-    assert counted[200] == found["OK"] >= 12
-    assert set(counted) <= {200, 503}
+    answered = counted(capfd.readouterr().err)
+    assert answered[200] == found["OK"] >= 12
+    assert set(answered) <= {200, 503}
     assert set(found) <= {"OK", "UNAVAILABLE"}
 
 
@@ -122,18 +87,15 @@ def many() -> bytes:
     return body
 
 
-def wait_for_queue(running: Running) -> None:
-    end = time.monotonic() + 60
-    while not httpx.get(f"{running.http}/stats").json()["queue"]:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+def wait_for_queue(running: Serving) -> None:
+    wait_for(lambda: httpx.get(f"{running.url}/stats").json()["queue"] > 0)
 
 
-def test_a_signal_ends_streams_once_what_came_is_answered(slow: Path, tmp_path: Path) -> None:
+def test_a_signal_ends_streams_once_what_came_is_answered(slow: Path) -> None:
     sent: queue.Queue[bytes] = queue.Queue()
     for _ in range(2):
         sent.put(many())
-    with process(slow, tmp_path) as running, grpc.insecure_channel(running.grpc) as channel:
+    with process(slow) as running, grpc.insecure_channel(running.grpc) as channel:
         stream = channel.stream_stream(
             SERVICE + "ModelStreamInfer",
             response_deserializer=CLASSES["ModelStreamInferResponse"].FromString,
@@ -147,13 +109,13 @@ def test_a_signal_ends_streams_once_what_came_is_answered(slow: Path, tmp_path: 
         with pytest.raises(grpc.RpcError, match="the server is stopping") as caught:
             next(answers)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert running.end() == ["stopped; everything accepted was answered", "False"]
+        assert running.end() == [WELL]
         sent.put(b"")  # what reads it ends
 
 
-def test_what_takes_longer_than_the_drain_is_given_up_and_said(slow: Path, tmp_path: Path) -> None:
+def test_what_takes_longer_than_the_drain_is_given_up_and_said(slow: Path) -> None:
     with (
-        process(slow, tmp_path, drain_s=0.1) as running,
+        process(slow, drain_s=0.1) as running,
         grpc.insecure_channel(running.grpc) as channel,
     ):
         call = channel.unary_unary(SERVICE + "ModelInfer")
@@ -168,8 +130,8 @@ def test_what_takes_longer_than_the_drain_is_given_up_and_said(slow: Path, tmp_p
             assert "the server stopped" in error.details()
 
 
-def test_a_second_ctrl_c_does_not_wait(slow: Path, tmp_path: Path) -> None:
-    with process(slow, tmp_path) as running, grpc.insecure_channel(running.grpc) as channel:
+def test_a_second_ctrl_c_does_not_wait(slow: Path) -> None:
+    with process(slow) as running, grpc.insecure_channel(running.grpc) as channel:
         stream = channel.stream_stream(SERVICE + "ModelStreamInfer")
         sent: queue.Queue[bytes] = queue.Queue()
         answers = stream(iter(sent.get, None), timeout=60)
@@ -177,7 +139,7 @@ def test_a_second_ctrl_c_does_not_wait(slow: Path, tmp_path: Path) -> None:
         calls = [call.future(many(), timeout=60) for _ in range(4)]
         wait_for_queue(running)
         running.process.send_signal(signal.SIGINT)
-        time.sleep(0.2)
+        wait_for(running.refuses)
         running.process.send_signal(signal.SIGINT)
         assert running.end()[0].startswith("stopped; what the last Ctrl-C found unanswered")
         assert any(one.exception() for one in calls)

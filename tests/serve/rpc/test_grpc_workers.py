@@ -26,11 +26,9 @@ def ask(place: str) -> str:
 
 
 def test_all_workers_answer_and_count_together(colours: Path) -> None:
-    with serving(colours, workers=2, grpc_port=0, ready=False) as running:
-        place = running.until("gRPC: ")[-1].split()[1]
-        url = running.until("ready: ")[-1].split()[1]
+    with serving(colours, workers=2, grpc_port=0) as running:
         # Whom a connection goes to is the system's choice: that all went to one is not to be seen.
-        assert len({ask(place) for _ in range(40)}) == 2
-        wait_for(lambda: f"{LINE}40" in httpx.get(f"{url}/metrics").text)
+        assert len({ask(running.grpc) for _ in range(40)}) == 2
+        wait_for(lambda: f"{LINE}40" in httpx.get(f"{running.url}/metrics").text)
         running.process.send_signal(signal.SIGTERM)
         assert running.end()[-1] == "stopped; everything accepted was answered"
