@@ -26,7 +26,7 @@ class Held:
         self.most, self.count = most, 0
 
     def add(self, count: int) -> None:
-        """Count bytes that are kept in memory or on disk.
+        """Count bytes that are kept in memory.
 
         Raises:
             Overloaded: they are more than all requests together may have.

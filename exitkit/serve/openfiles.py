@@ -3,8 +3,6 @@
 from exitkit.errors import ConfigError
 from exitkit.serve.limits import Limits
 
-# Of a form's parts, those above a megabyte lie in files of their own.
-PART_BYTES = 2**20
 # Standard streams, sockets, event loops, what libraries keep open.
 OTHERS = 256
 
@@ -21,14 +19,14 @@ def allow(limits: Limits) -> None:
         import resource
     except ModuleNotFoundError:  # Windows knows no such bound
         return
-    needed = 2 * limits.connections + limits.bodies_bytes // PART_BYTES + OTHERS  # HTTP and gRPC
+    needed = 2 * limits.connections + OTHERS  # HTTP and gRPC
     now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if now == resource.RLIM_INFINITY or now >= needed:
         return
     if most not in (resource.RLIM_INFINITY, -1) and most < needed:
         raise ConfigError(
-            f"{limits.connections} connections and bodies of {limits.bodies_bytes} bytes",
+            f"{limits.connections} connections",
             f"they may need {needed} open files, the system allows {most}",
-            "raise ulimit -n, or lower --limit connections and bodies_bytes",
+            "raise ulimit -n, or lower --limit connections",
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, most))
