@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Request, Response
 
-from exitkit.serve.models import Models
+from exitkit.serve.models import Models, NotLoaded
 from exitkit.serve.protocol import describe, statistics
 from exitkit.serve.service import Service
 from exitkit.serve.web import openapi_infer
@@ -93,8 +93,11 @@ async def model_statistics(request: Request, model: str) -> Response:
 )
 async def model_ready(request: Request, model: str) -> Response:
     """Tell whether the model takes requests."""
-    ready = _models(request).is_ready(model, request.path_params.get("version"))
-    return _ready(request, {"name": model}, ready)
+    try:
+        _model(request, model)
+    except NotLoaded as error:
+        return _json({"name": model, "ready": False, "error": str(error)}, error.status)
+    return _ready(request, {"name": model}, not _models(request).draining)
 
 
 def _models(request: Request) -> Models:

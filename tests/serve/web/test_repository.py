@@ -61,6 +61,7 @@ def test_a_model_is_loaded_and_unloaded(many: str, paint) -> None:
     response = httpx.get(f"{many}/v2/models/second/ready")
     assert response.status_code == 503
     assert response.json()["ready"] is False
+    assert response.json()["error"] == "model 'second': unloaded; load it, or ask later"
     assert httpx.get(f"{many}/v2/models/second").status_code == 503
 
 
