@@ -132,6 +132,6 @@ def command(
         replicas=serving.replicas(on_ray, replicas, replica_requests),
         **told,
     )
-    for folder in folders:
+    for folder in folders if settings.log != "json" else ():  # which writes nothing else there
         output.note(f"serving bundle {folder.name} ({folder})")
     serving.runner(settings)(settings, echo=click.echo)

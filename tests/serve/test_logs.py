@@ -3,6 +3,7 @@
 import json
 import logging
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -121,3 +122,19 @@ def test_an_error_that_nobody_expected_names_its_request(
     assert answer.status_code == 500
     assert answer.headers["x-request-id"] == "b-2"
     assert "request b-2" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("log", ["quiet", "json"])
+def test_the_command_writes_no_text_among_lines_of_json(colours: Path, log: str) -> None:
+    command = [sys.executable, "-m", "exitkit", "serve", str(colours), "--port", "0"]
+    with subprocess.Popen(
+        [*command, "--no-grpc", "--log", log], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        while not process.stdout.readline().startswith(b"ready: "):
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    assert (b"serving bundle" in errors) is (log == "quiet")
+    if log == "json":
+        assert errors == b""
