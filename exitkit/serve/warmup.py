@@ -128,8 +128,10 @@ def describe(service: Service) -> list[str]:
         how = f"measured beside {measured.beside} requests" if measured.beside else "measured"
         lines += [
             f"{measured.pools_ms[measured.pool]:.2f} ms an image at batch 1: {times} ({how})",
-            f"{measured.pool} thread pool, of {pools} (measured)"
-            if measured.pool in ort.POOLS
-            else f"computed by provider {measured.pool}",
+            f"computed by provider {measured.pool}"
+            if measured.pool not in ort.POOLS
+            else f"{measured.pool} thread pool, of {pools} (measured)"
+            if len(measured.pools_ms) > 1
+            else f"{measured.pool} thread pool",
         ]
     return lines
