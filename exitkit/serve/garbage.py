@@ -1,7 +1,7 @@
 """Python's collector in a process that serves: what stays for good is looked at no more.
 
 A server holds some hundred thousand objects that live as long as it does. Under load requests make
-enough new ones for Python to look through all of them again and again, which takes a fifth of the
+enough new ones for Python to look through all of them again and again, which takes a sixth of the
 throughput of a small network (docs/notes.md).
 """
 
