@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
+from waiting import wait_for
 
 ASKERS = 6
 
@@ -46,8 +47,7 @@ class Asked:
     def wait_for(self, more: int) -> None:
         """Wait until as many more have come back."""
         end = self.came.total() + more
-        while self.came.total() < end:
-            time.sleep(0.01)
+        wait_for(lambda: self.came.total() >= end)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import onnx
 import pytest
 from asking import asked
 from onnx import numpy_helper
+from waiting import wait_for
 
 from exitkit import bundle
 from exitkit.errors import BundleError
@@ -156,13 +157,11 @@ def test_what_runs_is_answered_before_its_model_is_gone(slow: Path, paint: Paint
     parts = [("file", ("x.png", paint(255, 0, 0)))] * 8
     with server(slow, threads=1, limits=Limits(batch=1)) as url, ThreadPoolExecutor(2) as pool:
         running = pool.submit(httpx.post, f"{url}/predict", files=parts, timeout=60)
-        while not httpx.get(f"{url}/stats").json()["queue"]:
-            time.sleep(0.01)
+        wait_for(lambda: httpx.get(f"{url}/stats").json()["queue"] > 0)
         unloading = pool.submit(
             httpx.post, f"{url}/v2/repository/models/colours/unload", timeout=60
         )
-        while httpx.get(f"{url}/v2/models/colours/ready").status_code == 200:
-            time.sleep(0.01)
+        wait_for(lambda: httpx.get(f"{url}/v2/models/colours/ready").status_code == 503)
         refused = httpx.post(f"{url}/predict", files=parts[:1])
         assert refused.status_code == 503
         assert refused.headers["retry-after"] == "1"

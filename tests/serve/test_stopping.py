@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from serving import LATEST_S, serving
-from waiting import wait_for
+from serving import serving
+from waiting import LATEST_S, wait_for
 
 from exitkit.serve import process, signals
 from exitkit.serve.limits import Limits
@@ -107,20 +107,12 @@ def test_the_second_ctrl_c_gives_up_and_says_so(
         answer = pool.submit(httpx.post, f"{running.url}/predict", files=parts, timeout=60)
         wait_for(lambda: httpx.get(f"{running.url}/stats").json()["queue"] > 0)
         running.process.send_signal(signal.SIGINT)
-        wait_for(lambda: refuses(running.url))
+        wait_for(running.refuses)
         running.process.send_signal(signal.SIGINT)
         assert running.end() == ["stopped; what the last Ctrl-C found unanswered was given up"]
         assert running.process.returncode == 0
         assert workers == 2 or answer.result().status_code == 503
     assert "Traceback" not in capfd.readouterr().err
-
-
-def refuses(url: str) -> bool:
-    try:
-        httpx.get(f"{url}/v2/health/live")
-    except httpx.TransportError:
-        return True
-    return False
 
 
 def test_the_farewell_says_how_it_was() -> None:

@@ -13,7 +13,8 @@ import httpx
 import pytest
 import tritonclient.grpc as triton
 from asking import ASKERS, asked
-from serving import LATEST_S, Serving, serving
+from serving import Serving, serving
+from waiting import wait_for
 
 from exitkit.errors import BundleError, ConfigError, Overloaded
 from exitkit.serve.metrics import BEAT_S
@@ -39,39 +40,30 @@ def alive(pid: int) -> bool:
     return False
 
 
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + LATEST_S
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 @pytest.fixture(scope="module")
-def pair(colours: Path) -> Iterator[tuple[Serving, str]]:
-    """Two workers that nobody kills, and their place of gRPC."""
-    with serving(colours, workers=2, grpc_port=0, ready=False) as running:
-        said = running.until("ready: ")
-        running.url = said[-1].split()[1]
-        yield running, next(line for line in said if line.startswith("gRPC: ")).split()[1]
+def pair(colours: Path) -> Iterator[Serving]:
+    """Two workers that nobody kills."""
+    with serving(colours, workers=2, grpc_port=0) as running:
+        yield running
 
 
-def test_what_workers_count_adds_up(pair: tuple[Serving, str], paint: Paint) -> None:
-    url = pair[0].url
+def test_what_workers_count_adds_up(pair: Serving, paint: Paint) -> None:
+    url = pair.url
     for _ in range(40):  # each on a connection of its own, which any worker may take
         assert httpx.post(f"{url}/predict", files={"file": paint(5, 250, 5)}).is_success
     line = 'exitkit_requests_total{route="predict",status="200"} 40.0'
-    until(lambda: line in httpx.get(f"{url}/metrics").text)
+    wait_for(lambda: line in httpx.get(f"{url}/metrics").text)
 
 
-def test_models_are_not_loaded_into_one_worker_of_several(pair: tuple[Serving, str]) -> None:
-    answer = httpx.post(f"{pair[0].url}/v2/repository/models/colours/load")
+def test_models_are_not_loaded_into_one_worker_of_several(pair: Serving) -> None:
+    answer = httpx.post(f"{pair.url}/v2/repository/models/colours/load")
     assert answer.status_code == 403
     assert "one of 2 workers, the others would not know" in answer.json()["error"]
 
 
-def test_grpc_is_answered_by_all_workers_together(pair: tuple[Serving, str]) -> None:
+def test_grpc_is_answered_by_all_workers_together(pair: Serving) -> None:
     for _ in range(6):  # a connection each
-        with triton.InferenceServerClient(pair[1]) as client:
+        with triton.InferenceServerClient(pair.grpc) as client:
             assert client.is_server_ready()
             assert client.is_model_ready("colours")
 
@@ -123,7 +115,7 @@ def test_workers_end_when_their_parent_is_gone(colours: Path) -> None:
     with serving(colours, workers=2) as running:
         workers = children(running.process.pid)
         running.process.kill()
-        until(lambda: not any(alive(pid) for pid in workers))
+        wait_for(lambda: not any(alive(pid) for pid in workers))
     with pytest.raises(httpx.ConnectError):
         httpx.get(running.url)
 
@@ -141,7 +133,7 @@ def test_a_worker_that_dies_before_all_have_loaded_ends_all(
     slow: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with serving(slow, workers=2, ready=False) as running:
-        until(lambda: len(children(running.process.pid)) == 2)
+        wait_for(lambda: len(children(running.process.pid)) == 2)
         os.kill(max(children(running.process.pid)), signal.SIGKILL)
         assert running.end() == []
     said = capfd.readouterr().err.splitlines()[-1]
@@ -151,7 +143,7 @@ def test_a_worker_that_dies_before_all_have_loaded_ends_all(
 @pytest.mark.parametrize("delay_s", [0.2, 1.0])
 def test_workers_that_are_stopped_while_they_load_end_well(slow: Path, delay_s: float) -> None:
     with serving(slow, workers=2, ready=False) as running:
-        until(lambda: len(children(running.process.pid)) == 2)
+        wait_for(lambda: len(children(running.process.pid)) == 2)
         workers = children(running.process.pid)
         time.sleep(delay_s)
         running.process.send_signal(signal.SIGTERM)
@@ -207,7 +199,7 @@ def test_what_a_dead_worker_counted_goes_on(colours: Path, paint: Paint) -> None
         with asked(running.url, red=paint(250, 5, 5)) as found:
             found.wait_for(300)
         line = f'exitkit_requests_total{{route="predict",status="200"}} {found.came["200 red"]}.0'
-        until(lambda: line in httpx.get(f"{running.url}/metrics").text)
+        wait_for(lambda: line in httpx.get(f"{running.url}/metrics").text)
         time.sleep(2 * BEAT_S)  # each has told the others
         os.kill(max(children(running.process.pid)), signal.SIGKILL)
         running.until("worker ")
@@ -226,4 +218,4 @@ def test_no_file_is_left_behind(
     with serving(colours, workers=2) as running:
         assert list(tmp_path.glob("exitkit-*"))
         running.process.send_signal(end)
-        until(lambda: not list(tmp_path.glob("exitkit-*")))
+        wait_for(lambda: not list(tmp_path.glob("exitkit-*")))
