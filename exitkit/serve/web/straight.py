@@ -1,8 +1,8 @@
 """Routes that answer images, found and called without FastAPI.
 
 FastAPI describes them, and would call them too, but its way to a function took two fifths of their
-time on the event loop (docs/notes.md). They need nothing of it: they take the request alone. Whatever stands
-around the routes stays as it is.
+time on the event loop (docs/notes.md). They need nothing of it: they take the request alone.
+Whatever stands around the routes stays as it is.
 """
 
 from collections.abc import Sequence
