@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from gates import held
 from waiting import wait_for
 
 from exitkit.errors import ConfigError
@@ -185,15 +186,19 @@ def test_as_many_numbers_as_a_request_may_have_images_are_read(url: str) -> None
         assert answer.status_code == 200
 
 
-def test_a_full_queue_answers_429_and_says_when_to_come_again(slow: Path, paint: Paint) -> None:
-    limits = Limits(samples=8, batch=1, queue=8)
+def test_a_full_queue_answers_429_and_says_when_to_come_again(colours: Path, paint: Paint) -> None:
     parts = [("file", ("x.png", paint(255, 0, 0)))] * 8
-    with server(slow, limits=limits, threads=1) as url, httpx.Client(timeout=60) as client:
-        with ThreadPoolExecutor(1) as pool:
-            first = pool.submit(httpx.post, f"{url}/predict", files=parts, timeout=60)
-            wait_for(lambda: 0 < client.get(f"{url}/stats").json()["queue"] < 8)
-            refused = client.post(f"{url}/predict", files=parts)
-        assert refused.status_code == 429
-        assert int(refused.headers["retry-after"]) >= 1
-        assert "wait already, the queue holds 8" in refused.json()["error"]
+    with (
+        held(colours, Limits(samples=8, batch=1, queue=8)) as made,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        made.gates[0].close()
+        first = pool.submit(httpx.post, f"{made.url}/predict", files=parts, timeout=60)
+        made.gates[0].wait()
+        made.wait_for_queue(7)
+        refused = httpx.post(f"{made.url}/predict", files=parts)
+        made.open()
         assert [row["label"] for row in first.result().json()] == ["red"] * 8
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 1
+    assert "7 wait already, the queue holds 8" in refused.json()["error"]

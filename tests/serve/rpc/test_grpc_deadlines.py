@@ -98,10 +98,10 @@ def test_a_deadline_that_nothing_can_meet_is_exceeded(gated: Line) -> None:
     gated.held.gates[0].close()
     first = gated.ask(request(images(RED)), 60)
     gated.held.gates[0].wait()
-    second = gated.ask(patient(deadline_ms=50.0), 60)
+    second = gated.ask(patient(deadline_ms=500.0), 60)
     gated.held.wait_for_queue(1)
     with pytest.raises(grpc.FutureTimeoutError):
-        second.result(timeout=0.1)
+        second.result(timeout=0.6)
     gated.held.open()
     assert second.exception().code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert "no exit had answered" in second.exception().details()
