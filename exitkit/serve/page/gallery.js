@@ -32,7 +32,7 @@ export function close() {
 // A thumbnail; what is no image leaves its place empty.
 function picture(address) {
   const made = element("img", { src: address, alt: "", decoding: "async" });
-  made.addEventListener("error", () => made.removeAttribute("src"), { once: true });
+  made.addEventListener("error", () => { made.style.visibility = "hidden"; });
   return made;
 }
 

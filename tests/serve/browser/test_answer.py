@@ -102,6 +102,8 @@ def test_several_files_become_a_gallery_whose_tiles_show_their_way(
     expect(tiles.nth(1)).to_contain_text("· exit 4")
     expect(tiles.nth(2)).to_have_class("bad")
     expect(tiles.nth(2)).to_contain_text("cannot be decoded")
+    expect(tiles.nth(1).locator("img")).to_be_visible()
+    expect(tiles.nth(2).locator("img")).to_be_hidden()  # and no sign of a broken image
     expect(page.locator("#headline .label")).to_have_text("red")
     tiles.nth(1).click()
     expect(page.locator("#exits li").nth(1)).to_have_class("taken")
