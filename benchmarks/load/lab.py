@@ -1,8 +1,9 @@
 """One network under test: its bundles and pictures, the jobs for load and engine, its servers."""
 
+import contextlib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ class Lab:
             pictures.write(self.pictures, found, bundles / name)
         self.answers: dict[str, Any] = {}
         self.tries, self.patience_s = 1, 20.0
+        self._servers: list[Server] = []
 
     def points(self) -> list[Point]:
         """Return the bundle's sweep on the tune split."""
@@ -83,13 +85,18 @@ class Lab:
         command += ["--port", "{port}", "--grpc-port", "0", "--threads", "1"]
         if target.threshold is not None:
             command += ["--threshold", repr(target.threshold)]
-        return Server(command, self.server_cores, READY, self.work / f"{target.name}.log")
+        return self._server(command, READY, f"{target.name}.log")
 
     def rival(self, module: str) -> Server:
         """Return a rival's server of the whole network, to be entered."""
         command = [sys.executable, "-m", f"rivals.{module}"]
         command += [str(self.bundles / self.whole.name), "{port}"]
-        return Server(command, self.server_cores, HEALTH, self.work / f"{module}.log")
+        return self._server(command, HEALTH, f"{module}.log")
+
+    def _server(self, command: Sequence[str], ready: str, log: str) -> Server:
+        server = Server(command, self.server_cores, ready, self.work / log)
+        self._servers.append(server)
+        return server
 
     def load(self, server: Server, target: Target, **job: Any) -> dict[str, Any]:
         """Load a server; see `python -m load` for a job and what comes back.
@@ -101,7 +108,17 @@ class Lab:
         asked = {"kind": "tensor", "images": 1, "seed": SEED, "warm": 0.5, **job}
         asked |= {"url": server.url, "model": target.name, "expected": str(self._expected(target))}
         path.write_text(json.dumps({**asked, **self._of(target)}))
-        return self._undisturbed(lambda: self._load(server, path), server)
+        with self._alone(server):
+            return self._undisturbed(lambda: self._load(server, path), server)
+
+    @contextlib.contextmanager
+    def _alone(self, server: Server) -> Iterator[None]:
+        """Let no other server run: some look for work all the time that they have none."""
+        with contextlib.ExitStack() as stack:
+            for other in self._servers:
+                if other is not server and other.runs:
+                    stack.enter_context(other.resting())
+            yield
 
     def _load(self, server: Server, path: Path) -> dict[str, Any]:
         before = server.cpu_s()

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -116,6 +116,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self._command = [word.replace("{port}", str(self.port)) for word in command]
         self._cores, self._ready, self._log = cores, ready, log
+        self._process: subprocess.Popen | None = None
 
     def __enter__(self) -> Self:
         with self._log.open("w") as log:
@@ -133,6 +134,21 @@ class Server:
         trace: TracebackType | None,
     ) -> None:  # fmt: skip
         self._stop()
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has been started, and not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    @contextlib.contextmanager
+    def resting(self) -> Iterator[None]:
+        """Take the processor from its whole process group while the block runs."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self._process.pid, signal.SIGCONT)
 
     def cpu_s(self) -> float:
         """Return the processor time of the server's whole process group so far."""
