@@ -17,8 +17,7 @@ _HOW = (
     "A load generator in a process of its own sends real test images as binary tensors over kept "
     "connections; server and load have one core each, the engine one thread. Every answer is held "
     "against the offline engine's. Measured; servers take turns within rounds, ratios are medians "
-    "of the rounds' ratios, percentiles are of all rounds' samples, which are in the rows. Rows "
-    "without other work's share were measured beside other programs, their times are too long. "
+    "of the rounds' ratios, percentiles are of all rounds' samples, which are in the rows. "
     "ResNet-18: cifar-full and digits-full at full width, cifar and digits at a quarter; CIFAR-100 "
     "for 4 epochs at full width and 12 at a quarter, MATE throughout."
 )
@@ -101,9 +100,10 @@ SERVING = {
     "serve_rivals": Table(
         "Beside other servers",
         "Image files, one a request, under Poisson load; LitServe gets them as base64 in JSON, the "
-        "others as the body. Each server has one core. Rivals run the whole network in ONNX "
-        "Runtime (`benchmarks/rivals/`); load is over what the better of them answers in a closed "
-        "loop. Above that, latency grows for as long as the load lasts.",
+        "others as the body. Each server has one core, and is stopped while another is asked. "
+        "Rivals run the whole network in ONNX Runtime (`benchmarks/rivals/`); load is over what "
+        "the better of them answers in a closed loop. Above that, latency grows for as long as "
+        "the load lasts.",
         (
             *_ON,
             Column("server", "server"),
