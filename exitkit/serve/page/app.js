@@ -108,11 +108,11 @@ const pause = () => new Promise((resolve) => {
 
 // --- what people do ----------------------------------------------------------------------------
 
-function commands(value) {
+function commands(served, asked) {
   const token = bearer() ? ' -H "Authorization: Bearer $TOKEN"' : "";
-  const path = query("/predict", { model, threshold: value });
+  const path = query("/predict", { model, threshold: asked });
   return {
-    serve: `exitkit serve ${quoted(stats?.model ?? "")}${value === null ? "" : ` --threshold ${value}`}`,
+    serve: `exitkit serve ${quoted(stats?.model ?? "")}${served === null ? "" : ` --threshold ${served}`}`,
     ask: `curl${token} -F file=@image.png '${location.origin}${path}'`,
   };
 }

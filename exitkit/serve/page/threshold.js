@@ -9,7 +9,7 @@ const PAUSE_MS = 120; // of the slider, before images are asked about again
 
 let tradeoff = null, stats = null;
 let chosen = null; // the point of the slider once it was moved; null: what is in force
-let command = null; // (text or null) => { serve, ask }
+let command = null; // (text or null to serve with, and to ask with) => { serve, ask }
 
 // `moved(text or null)` is called when the slider rests; `commands` makes both commands.
 export function setup(moved, commands) {
@@ -57,6 +57,13 @@ export function live(table) {
 
 // What is asked for: the text of a threshold, or null for the server's own.
 const wish = () => (chosen ? digits(chosen.threshold) : null);
+// The text of the one threshold that the server was started with; null: those of the bundle.
+function given() {
+  const [one, ...others] = new Set(tradeoff.thresholds);
+  const bundles = tradeoff.chosen && Math.abs(tradeoff.chosen.threshold - one) < 1e-6;
+  return one === undefined || others.length || bundles ? null : digits(one);
+}
+
 // Under load a server may have lowered its thresholds to those of another point of the sweep.
 const lowered = () => stats !== null && String(stats.thresholds) !== String(tradeoff.thresholds);
 
@@ -85,7 +92,7 @@ function show() {
   write(byId("compared"), chosen ? `at ${digits(point.threshold)}` : "slider");
   rows(byId("changes"), changes(point));
   write(byId("recent"), recent());
-  const { serve, ask } = command(wish());
+  const { serve, ask } = command(wish() ?? given(), wish());
   write(byId("command-serve"), serve);
   write(byId("command-ask"), ask);
 }

@@ -107,6 +107,19 @@ def test_commands_use_the_threshold_and_can_be_copied(url: str, visit: Visits) -
     assert copied == f"curl -F file=@image.png '{url}/predict?threshold=0.5'"
 
 
+def test_the_command_names_a_threshold_that_is_not_the_bundles(
+    colours: Path, visit: Visits
+) -> None:
+    with server(colours, threshold=0.5, threads=1) as url:
+        page = visit(url)
+        ready(page)
+        expect(page.locator("#command-serve")).to_have_text("exitkit serve colours --threshold 0.5")
+        expect(page.locator("#command-ask")).to_have_text(
+            f"curl -F file=@image.png '{url}/predict'"
+        )
+        page.close()
+
+
 def test_a_command_that_may_not_be_copied_is_selected(url: str, visit: Visits) -> None:
     page = visit(url)
     ready(page)
