@@ -1,6 +1,7 @@
 """What the server and its models are, whether they are ready, and what they have done."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -13,6 +14,18 @@ from exitkit.serve.web import openapi_infer
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"])
 MODEL, VERSIONED = "/models/{model}", "/models/{model}/versions/{version}"
+Route = Callable[[Request, str], Awaitable[Response]]
+
+
+def versioned(path: str, name: str, responses: openapi_infer.Responses) -> Callable[[Route], Route]:
+    """Let a function answer GET for a path of a model, with a version and without."""
+
+    def add(route: Route) -> Route:
+        for place, more in ((MODEL, None), (VERSIONED, openapi_infer.VERSION)):
+            router.get(place + path, name=name, responses=responses, openapi_extra=more)(route)
+        return route
+
+    return add
 
 
 @router.get("", name="server", responses=openapi_infer.SERVER)
@@ -44,37 +57,19 @@ async def all_statistics(request: Request) -> Response:
     return await _statistics(models, [row.name for row in entries if row.state == "READY"])
 
 
-@router.get(MODEL, name="metadata", responses=openapi_infer.METADATA)
-@router.get(
-    VERSIONED,
-    name="metadata",
-    responses=openapi_infer.METADATA,
-    openapi_extra=openapi_infer.VERSION,
-)
+@versioned("", "metadata", openapi_infer.METADATA)
 async def metadata(request: Request, model: str) -> Response:
     """Describe the model's input, outputs, exits and their cost."""
     return _json(describe.metadata(_model(request, model)))
 
 
-@router.get(MODEL + "/config", name="config", responses=openapi_infer.CONFIG)
-@router.get(
-    VERSIONED + "/config",
-    name="config",
-    responses=openapi_infer.CONFIG,
-    openapi_extra=openapi_infer.VERSION,
-)
+@versioned("/config", "config", openapi_infer.CONFIG)
 async def config(request: Request, model: str) -> Response:
     """Describe the model as Triton's model configuration does."""
     return _json(describe.config(_model(request, model)))
 
 
-@router.get(MODEL + "/stats", name="statistics", responses=openapi_infer.STATISTICS)
-@router.get(
-    VERSIONED + "/stats",
-    name="statistics",
-    responses=openapi_infer.STATISTICS,
-    openapi_extra=openapi_infer.VERSION,
-)
+@versioned("/stats", "statistics", openapi_infer.STATISTICS)
 async def model_statistics(request: Request, model: str) -> Response:
     """Return how often the model and each of its stages ran, and how long they took."""
     models = _models(request)
@@ -84,13 +79,7 @@ async def model_statistics(request: Request, model: str) -> Response:
 
 @router.head(MODEL + "/ready", name="model_ready", include_in_schema=False)
 @router.head(VERSIONED + "/ready", name="model_ready", include_in_schema=False)
-@router.get(MODEL + "/ready", name="model_ready", responses=openapi_infer.MODEL_READY)
-@router.get(
-    VERSIONED + "/ready",
-    name="model_ready",
-    responses=openapi_infer.MODEL_READY,
-    openapi_extra=openapi_infer.VERSION,
-)
+@versioned("/ready", "model_ready", openapi_infer.MODEL_READY)
 async def model_ready(request: Request, model: str) -> Response:
     """Tell whether the model takes requests."""
     try:
