@@ -142,37 +142,54 @@ def test_a_client_that_goes_away_stops_costing(gated: Line, way: str) -> None:
     wait_for(lambda: left(gated) == before + (2 if way == "stream" else 1))
 
 
-def test_messages_that_are_too_much_together_come_later(colours: Path) -> None:
-    large, small = request(images(*[RED] * 8)), request(images(RED))
-    most = len(large.SerializeToString())
-    limits = Limits(body_bytes=most, bodies_bytes=most)
-    with contextlib.contextmanager(line)(colours, limits=limits) as made:
-        made.held.gates[0].close()
-        first = made.ask(large, 60)
-        made.held.gates[0].wait()
-        with pytest.raises(grpc.RpcError, match=f"{most} are held for other requests") as caught:
-            made.ask(small, 60).result()
-        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        made.held.open()
-        assert first.result().model_name == "colours"
-        # What was answered or refused is held no more.
-        assert made.ask(large, 60).result().model_name == "colours"
+@dataclass
+class Full:
+    """A server that holds as many bytes as it may.
+
+    Attributes:
+        line: to it.
+        message: that is as large as all may be together.
+        call: with that message; it waits before the first stage.
+        most: bytes of it.
+    """
+
+    line: Line
+    message: Any
+    call: Any
+    most: int
 
 
-def test_http_and_grpc_share_what_may_be_held(colours: Path) -> None:
+@pytest.fixture
+def full(colours: Path) -> Iterator[Full]:
     message = request(images(*[RED] * 8))
     most = len(message.SerializeToString())
     limits = Limits(body_bytes=most, bodies_bytes=most)
     with contextlib.contextmanager(line)(colours, limits=limits) as made:
         made.held.gates[0].close()
-        first = made.ask(message, 60)
+        call = made.ask(message, 60)
         made.held.gates[0].wait()
-        refused = httpx.post(f"{made.held.url}/predict", files={"file": b"of a few bytes"})
-        assert refused.status_code == 429
-        assert f"{most} are held for other requests" in refused.json()["error"]
-        made.held.open()
-        assert first.result().model_name == "colours"
-        assert httpx.post(f"{made.held.url}/predict", files={"file": b"x"}).status_code == 400
+        yield Full(made, message, call, most)
+
+
+def test_messages_that_are_too_much_together_come_later(full: Full) -> None:
+    too_much = f"{full.most} are held for other requests"
+    with pytest.raises(grpc.RpcError, match=too_much) as caught:
+        full.line.ask(request(images(RED)), 60).result()
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    full.line.held.open()
+    assert full.call.result().model_name == "colours"
+    # What was answered or refused is held no more.
+    assert full.line.ask(full.message, 60).result().model_name == "colours"
+
+
+def test_http_and_grpc_share_what_may_be_held(full: Full) -> None:
+    url = f"{full.line.held.url}/predict"
+    refused = httpx.post(url, files={"file": b"of a few bytes"})
+    assert refused.status_code == 429
+    assert f"{full.most} are held for other requests" in refused.json()["error"]
+    full.line.held.open()
+    assert full.call.result().model_name == "colours"
+    assert httpx.post(url, files={"file": b"x"}).status_code == 400
 
 
 def test_a_message_that_does_not_come_is_not_waited_for(colours: Path) -> None:
