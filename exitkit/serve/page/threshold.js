@@ -60,8 +60,8 @@ const wish = () => (chosen ? digits(chosen.threshold) : null);
 // The text of the one threshold that the server was started with; null: those of the bundle.
 function given() {
   const [one, ...others] = new Set(tradeoff.thresholds);
-  const bundles = tradeoff.chosen && Math.abs(tradeoff.chosen.threshold - one) < 1e-6;
-  return one === undefined || others.length || bundles ? null : digits(one);
+  const exported = tradeoff.chosen && Math.abs(tradeoff.chosen.threshold - one) < 1e-6;
+  return one === undefined || others.length || exported ? null : digits(one);
 }
 
 // Under load a server may have lowered its thresholds to those of another point of the sweep.

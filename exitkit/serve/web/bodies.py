@@ -68,9 +68,9 @@ class Body:
     """
 
     def __init__(
-        self, limits: Limits, all_: Held, headers: dict[bytes, bytes], receive: Receive
+        self, limits: Limits, together: Held, headers: dict[bytes, bytes], receive: Receive
     ) -> None:
-        self._limits, self._all, self._receive = limits, all_, receive
+        self._limits, self._together, self._receive = limits, together, receive
         length = headers.get(b"content-length", b"0")
         self._announced = int(length) if length.isdigit() else 0
         self._comes = self._announced > 0 or b"transfer-encoding" in headers
@@ -86,7 +86,7 @@ class Body:
         Raises:
             Overloaded: all requests together would hold too many.
         """
-        self._all.add(count)
+        self._together.add(count)
         self.held += count
 
     @property
